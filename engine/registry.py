@@ -1,0 +1,75 @@
+"""Components by name: the file stem is the name, the folder listing is the registry.
+
+A component file holds one class marked with ``COMPONENT = ClassName`` at module level, beside its frozen ``Params``
+dataclass (``ClassName.Params``) and ``RESULT_VERSION`` integer. Files beginning with ``_`` are not components.
+Other packages add theirs through entry points ``replisome.<kind>``; they may not shadow ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+
+KINDS = ("encoders", "models", "scoring")
+_HERE = Path(__file__).parent
+
+
+def names(kind: str) -> list[str]:
+    """Names of all components of a kind, sorted, without importing any of them."""
+    return sorted([*_own(kind), *_outside(kind)])
+
+
+def _own(kind: str) -> set[str]:
+    return {path.stem for path in (_HERE / kind).glob("*.py") if not path.stem.startswith("_")}
+
+
+def _outside(kind: str) -> dict[str, EntryPoint]:
+    own = _own(kind)
+    found = {point.name: point for point in entry_points(group=f"replisome.{kind}")}
+    for name in found:
+        if name in own:
+            raise InputError(
+                f"{kind} {name!r} of package {found[name].value!r} has the name of a built-in one",
+                where="entry points",
+                fix="rename it in that package",
+            )
+    return found
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise InputError naming the nearest spelling unless `name` is a component of `kind`."""
+    known = names(kind)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"no {kind} named {name!r}", where=kind, fix=f"{hint}known: {', '.join(known)}")
+
+
+def component(kind: str, name: str) -> Any:
+    """Import and return the component class."""
+    check_name(kind, name)
+    outside = _outside(kind)
+    if name in outside:
+        return outside[name].load()
+    return import_module(f"engine.{kind}.{name}").COMPONENT
+
+
+def build_params(cls: Any, values: Mapping[str, Any], *, where: str) -> Any:
+    """Build ``cls.Params`` from plain values, refusing unknown keys with the nearest spelling."""
+    known = {field.name for field in dataclasses.fields(cls.Params)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, sorted(known), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"unknown parameter {key!r}", where=where, fix=f"{hint}known: {', '.join(sorted(known))}")
+    try:
+        return cls.Params(**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error), where=where, fix="see `replisome schema` for the allowed values") from error

@@ -1,0 +1,1 @@
+"""The run protocol: plan, parts, receipts, manifest; executors; verify."""

@@ -1,0 +1,235 @@
+"""The one commit: receipts prove completeness, results are joined from checked parts, the manifest comes last.
+
+Whatever differs between two runs of one plan (times, paths, hosts, worker counts, the log) is sealed by report.json;
+the manifest and files.parquet hold only what is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from engine.errors import DataError, SystemFailure
+from engine.io import parquet
+from engine.runtime import layout
+from engine.runtime.receipts import FileEntry, Receipt, Totals, receipts_from_table, write_receipts
+from engine.runtime.run import Run, RunOutcome, noted_versions
+from engine.storage import faults
+from engine.storage.checksums import crc32c, crc32c_of_file
+from engine.storage.store import Store
+from schemas import tables
+
+MANIFEST_FORMAT = 1
+_SIDECARS = (layout.RUN, layout.LOG, layout.REPORT_HTML)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The page and the numbers on it."""
+
+    html: str
+    content: Mapping[str, Any]
+
+
+class Parts:
+    """Checked access to the finished parts of a run, in shard order."""
+
+    def __init__(self, store: Store, receipts: Iterable[Receipt]) -> None:
+        self._store = store
+        self._receipts = sorted(receipts, key=lambda receipt: receipt.shard)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Data tables one at a time, each file's checksum checked before it is decoded."""
+        for receipt in self._receipts:
+            name = layout.data_part(receipt.shard)
+            yield parquet.read_table(self._store.fetch(name), crc32c=receipt.files[name].crc32c)
+
+    def bodies(self) -> Iterator[bytes]:
+        """Text bodies, checked."""
+        for receipt in self._receipts:
+            name = layout.body_part(receipt.shard)
+            yield read_checked(self._store, name, receipt.files[name])
+
+
+def read_checked(store: Store, name: str, entry: FileEntry) -> bytes:
+    """A file's bytes, or DataError if they are not those that were written."""
+    try:
+        data = store.read(name)
+    except FileNotFoundError:
+        data = b""
+    if len(data) != entry.bytes or crc32c(data) != entry.crc32c:
+        raise DataError(
+            "the file is damaged (its checksum differs from the receipt's)",
+            where=f"{store.uri}/{name}",
+            fix=f"delete the data part of shard {layout.shard_of(name)} and run again; that shard is scored anew",
+        )
+    return data
+
+
+def commit(
+    run: Run,
+    *,
+    finish: Callable[[Parts, Store], Mapping[str, int]],
+    report: Callable[[Parts, Totals, Mapping[str, float]], Report],
+    facts: Mapping[str, Any],
+) -> RunOutcome:
+    """Finish a run whose shards all have receipts.
+
+    Args:
+        finish: writes the result files and returns their names with the rows each holds (-1: not a table).
+        report: makes the report from the parts.
+        facts: what the manifest tells beside counts and files: digests and licences, no time, host or path.
+
+    Raises:
+        SystemFailure: a shard has no receipt, or the counts do not add up.
+        DataError: a part is damaged.
+    """
+    began = time.monotonic()
+    run.lock.check()
+    receipts = _complete(run)
+    totals = Totals.of(receipts)
+    parts = Parts(run.store, receipts)
+    entries = {layout.PLAN: _entry_of(run.store, layout.PLAN, len(run.shards))}
+    for receipt in receipts:
+        entries.update(receipt.files)
+    entries[layout.ALL_RECEIPTS] = write_receipts(run.store, layout.ALL_RECEIPTS, receipts)
+    results = finish(parts, run.store)
+    for name, rows in results.items():
+        entries[name] = _entry_of(run.store, name, rows)
+    run.timings["commit_s"] = time.monotonic() - began
+    run.timings["total_s"] = time.monotonic() - run.began
+    _write_report(run, report(parts, totals, run.timings))
+    manifest = _manifest(run, totals, entries, list(results), facts)
+    faults.reach("before-manifest")
+    run.lock.check()
+    if not run.store.create(layout.MANIFEST, layout.sealed_json(manifest)):
+        raise SystemFailure("another driver committed this run first", where=run.store.uri, fix="nothing was lost")
+    faults.reach("after-manifest")
+    tidy(run.store)
+    return RunOutcome(run.store.uri, totals, list(results), False, manifest)
+
+
+def finished_outcome(run: Run) -> RunOutcome:
+    """The outcome of a run that is finished already; nothing is computed."""
+    manifest = layout.read_sealed(run.store, layout.MANIFEST)
+    tidy(run.store)
+    for name in (layout.LOCK, *run.store.list(layout.CLAIMS)):
+        run.store.delete(name)
+    return RunOutcome(run.store.uri, Totals(**manifest["totals"]), manifest["results"], True, manifest)
+
+
+def tidy(store: Store) -> None:
+    """Remove what only an unfinished run needs."""
+    for name in store.list(layout.RECEIPTS):
+        if name != layout.ALL_RECEIPTS:
+            store.delete(name)
+    store.clear_scratch()
+
+
+def _complete(run: Run) -> list[Receipt]:
+    """Every shard of the plan exactly once, and every record in."""
+    receipts = run.book.receipts
+    missing = [shard.shard for shard in run.shards if shard.shard not in receipts]
+    foreign = receipts.keys() - {shard.shard for shard in run.shards}
+    if missing or foreign:
+        raise SystemFailure(
+            f"{len(missing)} shards have no receipt and {len(foreign)} receipts no shard",
+            where=run.store.uri,
+            fix="run again to finish what is missing",
+        )
+    wrong = [shard.shard for shard in run.shards if receipts[shard.shard].records_in != shard.num_records]
+    if wrong:
+        raise SystemFailure(
+            f"shard {wrong[0]} does not hold the records that the plan gives it",
+            where=run.store.uri,
+            fix="run again with --force",
+        )
+    return [receipts[shard.shard] for shard in run.shards]
+
+
+def _entry_of(store: Store, name: str, rows: int) -> FileEntry:
+    path = store.fetch(name)
+    return FileEntry(path.stat().st_size, crc32c_of_file(path), rows)
+
+
+def _write_report(run: Run, report: Report) -> None:
+    """report.html, then report.json, which seals the files that hold times and paths."""
+    run.store.put(layout.REPORT_HTML, report.html.encode())
+    run.log.info("committing %d shards", len(run.shards))
+    run.store.keep_log(run.log_path, layout.LOG)
+    sidecars = {}
+    for name in _SIDECARS:
+        data = run.store.read(name)
+        sidecars[name] = {"bytes": len(data), "crc32c": crc32c(data)}
+    content = {**report.content, "sidecars": sidecars, "versions": noted_versions()}
+    run.store.put(layout.REPORT_JSON, layout.sealed_json(content))
+
+
+def _manifest(
+    run: Run, totals: Totals, entries: Mapping[str, FileEntry], results: Sequence[str], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    files = _write_files(run.store, entries)
+    return {
+        "format": MANIFEST_FORMAT,
+        "job": run.job,
+        "result_key": run.result_key,
+        "facts": dict(facts),
+        "num_shards": len(run.shards),
+        "num_records": run.num_records,
+        "totals": {
+            "shards": totals.shards,
+            "records_in": totals.records_in,
+            "states": dict(totals.states),
+            "reasons": dict(totals.reasons),
+            "notes": dict(totals.notes),
+        },
+        "results": list(results),
+        "files": {"path": layout.FILES, "bytes": files.bytes, "crc32c": files.crc32c, "rows": files.rows},
+    }
+
+
+def _write_files(store: Store, entries: Mapping[str, FileEntry]) -> FileEntry:
+    names = sorted(entries)
+    table = pa.table(
+        {
+            "path": names,
+            "kind": [_kind(name) for name in names],
+            "bytes": [entries[name].bytes for name in names],
+            "crc32c": [entries[name].crc32c for name in names],
+            "rows": [None if entries[name].rows < 0 else entries[name].rows for name in names],
+        },
+        schema=tables.FILES,
+    )
+    local: Path = store.scratch()
+    parquet.write_table(table, local, schema_name="files", version=tables.FILES_VERSION)
+    entry = FileEntry(local.stat().st_size, crc32c_of_file(local), table.num_rows)
+    store.put_file(local, layout.FILES)
+    return entry
+
+
+def _kind(name: str) -> str:
+    folder = name.partition("/")[0] if "/" in name else ""
+    if name == layout.PLAN:
+        return "plan"
+    return folder if folder in ("data", "rejects", "vcf", "receipts") else "result"
+
+
+def committed_receipts(store: Store, manifest: Mapping[str, Any]) -> list[Receipt]:
+    """Receipts of a finished run, checked through files.parquet."""
+    files = committed_files(store, manifest)
+    path = store.fetch(layout.ALL_RECEIPTS)
+    return receipts_from_table(parquet.read_table(path, crc32c=files[layout.ALL_RECEIPTS].crc32c))
+
+
+def committed_files(store: Store, manifest: Mapping[str, Any]) -> dict[str, FileEntry]:
+    """files.parquet of a finished run, checked through the manifest."""
+    table = parquet.read_table(store.fetch(layout.FILES), crc32c=manifest["files"]["crc32c"])
+    return {
+        row["path"]: FileEntry(row["bytes"], row["crc32c"], -1 if row["rows"] is None else row["rows"])
+        for row in table.to_pylist()
+    }

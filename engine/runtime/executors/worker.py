@@ -1,0 +1,96 @@
+"""The bodies of the in-process executor's processes: a reader beside model processes.
+
+Messages are tuples sent over one pipe per process. A closed pipe means that the driver is gone: leave quietly.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from engine.errors import ReplisomeError, SystemFailure
+from engine.io.source import Shard
+from engine.runtime.parts import PartPublisher
+from engine.runtime.stages import Stages
+from engine.storage import faults
+
+# Equal bytes are promised for one intra-op thread; the libraries read these names once, at import.
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+READY, DONE, FAILED = "ready", "done", "failed"
+
+
+def reader_main(pipe: Connection, stages: Stages) -> None:
+    """Receive shards, send (DONE, shard id, pickled batch)."""
+    _ignore_interrupt()
+    try:
+        read = stages.open_reader()
+        pipe.send((READY, -1, None))
+        while (shard := pipe.recv()) is not None:
+            try:
+                batch = read(shard)
+                pipe.send((DONE, shard.shard, None))
+                pipe.send_bytes(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
+            except Exception as error:
+                pipe.send((FAILED, shard.shard, portable(error, shard)))
+    except (EOFError, OSError):
+        os._exit(0)
+    except Exception as error:
+        pipe.send((FAILED, -1, portable(error, None)))
+
+
+def scorer_main(pipe: Connection, stages: Stages, publisher: PartPublisher) -> None:
+    """Receive shards each followed by its pickled batch; score, publish, send (DONE, shard id, receipt)."""
+    _ignore_interrupt()
+    inbox: queue.SimpleQueue[tuple[Shard, bytes] | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
+    try:
+        score = stages.open_scorer()
+        pipe.send((READY, -1, None))
+        while (item := inbox.get()) is not None:
+            shard, data = item
+            try:
+                faults.reach("scoring")
+                receipt = publisher.publish(shard, score(pickle.loads(data)))
+                pipe.send((DONE, shard.shard, receipt))
+            except (BrokenPipeError, ConnectionError):
+                os._exit(0)
+            except Exception as error:
+                pipe.send((FAILED, shard.shard, portable(error, shard)))
+    except (BrokenPipeError, ConnectionError):
+        os._exit(0)
+    except Exception as error:
+        pipe.send((FAILED, -1, portable(error, None)))
+
+
+def _receive(pipe: Connection, inbox: queue.SimpleQueue[tuple[Shard, bytes] | None]) -> None:
+    """Keep the pipe drained, so that the driver never waits for a busy model."""
+    try:
+        while (shard := pipe.recv()) is not None:
+            inbox.put((shard, pipe.recv_bytes()))
+        inbox.put(None)
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches the whole terminal group; the driver alone decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def portable(error: BaseException, shard: Shard | None) -> tuple[ReplisomeError, str]:
+    """An error that pickles, beside its trace; anything unforeseen becomes a SystemFailure with its own words."""
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, ReplisomeError):
+        return error, trace
+    place = "a worker process" if shard is None else f"shard {shard.shard}"
+    said: Any = str(error) or "no message"
+    failure = SystemFailure(
+        f"unforeseen {type(error).__name__}: {said}", where=place, fix="run again with --debug for the full trace"
+    )
+    return failure, trace

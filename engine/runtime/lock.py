@@ -1,0 +1,168 @@
+"""One writer per run: run.lock with owner, heartbeat and epoch.
+
+Epochs are claimed by creating `.lock/<epoch>`, which only one driver can do; the claim is then told in
+`run.lock`. A driver whose process is known to be dead (same machine, same boot) is succeeded at once, any other only
+after its lease. Workers carry their driver's epoch and publish nothing once it is over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError, SystemFailure
+from engine.runtime import layout
+from engine.storage.store import Store
+
+LEASE_SECONDS = 60.0
+_BEAT_SECONDS = 5.0
+
+
+class RunLock:
+    """Held by the one driver of a run; a context manager."""
+
+    def __init__(self, store: Store, *, lease_s: float = LEASE_SECONDS) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self._owner = _me()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.epoch = 0
+        self.taken_from = ""
+
+    def __enter__(self) -> RunLock:
+        former = _read(self._store)
+        if former is not None:
+            self._refuse_if_alive(former)
+            self.taken_from = str(former["owner"]["name"])
+        self.epoch = self._claim(int(former["epoch"]) if former else 0)
+        self._tell()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        current = _read(self._store)
+        if current is not None and current["epoch"] == self.epoch:
+            self._store.delete(layout.LOCK)
+            for name in _claims(self._store):
+                self._store.delete(name)
+
+    def _refuse_if_alive(self, former: dict[str, Any]) -> None:
+        owner = former["owner"]
+        if _is_dead(owner) or time.time() - float(former["heartbeat"]) > float(former["lease_s"]):
+            return
+        raise InputError(
+            f"another driver is at work: {owner['name']}",
+            where=self._store.uri,
+            fix=f"wait for it, stop it, or try again when its lease of {former['lease_s']:g} s is over",
+        )
+
+    def _claim(self, former_epoch: int) -> int:
+        epoch = max([former_epoch, *(int(name.rsplit("/", 1)[1]) for name in _claims(self._store))]) + 1
+        if former_epoch == 0 and epoch > 1:
+            epoch = self._after_unfinished_claims(epoch)
+        if not self._store.create(f"{layout.CLAIMS}/{epoch}", layout.canonical_json(self._owner)):
+            raise InputError("another driver is starting at the same time", where=self._store.uri, fix="wait for it")
+        return epoch
+
+    def _after_unfinished_claims(self, epoch: int) -> int:
+        """A claim without run.lock: its driver died, or is about to tell. Only the dead are stepped over."""
+        for name in _claims(self._store):
+            owner = json.loads(self._store.read(name))
+            if not _is_dead(owner) and owner != self._owner:
+                raise InputError(
+                    f"another driver is starting: {owner['name']}",
+                    where=self._store.uri,
+                    fix=f"wait for it; if it is gone, delete {name}",
+                )
+        return epoch
+
+    def _tell(self) -> None:
+        content = {
+            "owner": self._owner,
+            "epoch": self.epoch,
+            "heartbeat": time.time(),
+            "lease_s": self._lease_s,
+        }
+        self._store.put(layout.LOCK, layout.canonical_json(content))
+
+    def _beat(self) -> None:
+        while not self._stop.wait(min(_BEAT_SECONDS, self._lease_s / 4)):
+            try:
+                current = _read(self._store)
+                if current is not None and current["epoch"] == self.epoch:
+                    self._tell()
+            except (OSError, SystemFailure):
+                continue
+
+    def check(self) -> None:
+        """Raise SystemFailure if another driver took over."""
+        check_epoch(self._store, self.epoch)
+
+
+def check_epoch(store: Store, epoch: int) -> None:
+    """Raise SystemFailure unless the run still belongs to the driver of this epoch."""
+    current = _read(store)
+    if current is None or int(current["epoch"]) != epoch:
+        now = "nobody" if current is None else str(current["owner"]["name"])
+        raise SystemFailure(
+            f"this run is no longer ours (epoch {epoch}); it belongs to {now}", where=store.uri, fix="nothing was lost"
+        )
+
+
+def _read(store: Store) -> dict[str, Any] | None:
+    try:
+        content = json.loads(store.read(layout.LOCK))
+    except (FileNotFoundError, ValueError):
+        return None
+    complete = isinstance(content, dict) and {"owner", "epoch", "heartbeat", "lease_s"} <= set(content)
+    return content if complete else None
+
+
+def _claims(store: Store) -> list[str]:
+    return store.list(layout.CLAIMS)
+
+
+def _me() -> dict[str, Any]:
+    host, pid = socket.gethostname(), os.getpid()
+    return {
+        "name": f"{host} process {pid}",
+        "id": uuid.uuid4().hex,
+        "pid": pid,
+        "started": _start_ticks(pid),
+        "place": _place(),
+    }
+
+
+def _place() -> str:
+    """What makes a pid comparable: this boot of this machine, this pid namespace. Empty where not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - a magic link, not a path
+    except OSError:
+        return ""
+
+
+def _start_ticks(pid: int) -> str:
+    """The start time of a process, which tells it from a later one with the same pid; empty where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _is_dead(owner: dict[str, Any]) -> bool:
+    if not owner["place"] or owner["place"] != _place():
+        return False
+    return _start_ticks(int(owner["pid"])) != str(owner["started"])

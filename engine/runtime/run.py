@@ -1,0 +1,405 @@
+"""The run protocol: a run is a plan, parts and one commit.
+
+with open_run(uri, job=..., context=...) as run:
+    run.plan(source, ...)          one streamed pass; a restart takes the plan that is there
+    run.freeze(key, spec)          the result key; a folder with another key is refused
+    run.execute(stages, ...)       pending shards only
+    commit(run, finish, report)    results, report, manifest: written last, created once (commit.py)
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from engine import __version__
+from engine.errors import InputError, RejectLimitError, ReplisomeError
+from engine.io.source import RawRecord, Scan, Shard, VariantSource
+from engine.runtime import layout
+from engine.runtime.lock import RunLock
+from engine.runtime.parts import PartPublisher
+from engine.runtime.plan import read_plan, write_plan
+from engine.runtime.progress import Progress
+from engine.runtime.receipts import Receipt, ReceiptBook, Totals
+from engine.runtime.stages import Stages
+from engine.storage import faults
+from engine.storage.store import Store, open_store
+
+RUN_FORMAT = 1
+_NOTED_VERSIONS = ("numpy", "pyarrow", "torch", "pysam", "ray")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """How a job is run, as opposed to what it computes.
+
+    Attributes:
+        progress: auto, bar, plain, json or none.
+        debug: show full traces.
+        force: score a finished or different run anew; the former manifest is kept.
+        command: the command line, for the report.
+    """
+
+    progress: str = "auto"
+    debug: bool = False
+    force: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Which executor, how many workers, where. Changes no result."""
+
+    executor: str = "in-process"
+    workers: int = 1
+    address: str = "local"
+    gpus_per_worker: float = 0.0
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """What will happen to one shard, and why."""
+
+    shard: Shard
+    action: str
+    why: str
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a job leaves: where, how much, and the paths of its results."""
+
+    uri: str
+    totals: Totals
+    results: Sequence[str]
+    already_finished: bool
+    manifest: Mapping[str, Any]
+
+
+@dataclass
+class Run:
+    """One run directory, held by this driver."""
+
+    store: Store
+    job: str
+    context: RunContext
+    lock: RunLock
+    log: logging.Logger
+    log_path: Path
+    began: float = field(default_factory=time.monotonic)
+    shards: list[Shard] = field(default_factory=list)
+    contigs: Mapping[str, int] = field(default_factory=dict)
+    input_digest: str = ""
+    num_records: int = 0
+    book: ReceiptBook = field(init=False)
+    timings: dict[str, float] = field(default_factory=dict)
+    _inputs: dict[str, Any] = field(default_factory=dict)
+    _frozen: dict[str, Any] | None = None
+    _key: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.book = ReceiptBook(self.store, epoch=self.lock.epoch)
+
+    # Plan
+
+    def plan(
+        self,
+        source: VariantSource,
+        *,
+        records_per_shard: int,
+        bytes_per_shard: int,
+        on_record: Callable[[RawRecord], None] | None = None,
+        on_record_limit: int = 0,
+    ) -> None:
+        """Take up the plan of an earlier driver where the input is unchanged, or read the input once and cut one."""
+        self._frozen = _read_run(self.store)
+        if self._frozen is not None and self._take_up(source.path):
+            return
+        began = time.monotonic()
+        scan = source.scan(
+            records_per_shard=records_per_shard,
+            bytes_per_shard=bytes_per_shard,
+            on_record=on_record,
+            on_record_limit=on_record_limit,
+        )
+        self.timings["plan_s"] = time.monotonic() - began
+        for note in scan.notes:
+            self.log.warning(note)
+        self._adopt(scan, source.path)
+
+    def _take_up(self, path: str) -> bool:
+        """True if the input's size and time are those that run.json saw: its plan and digest then stand."""
+        assert self._frozen is not None
+        seen = self._frozen["input"]
+        if _stat(path) != {name: seen[name] for name in ("bytes", "mtime_ns")}:
+            return False
+        self.shards = read_plan(self.store, crc32c=self._frozen["plan_crc32c"])
+        self.contigs = dict(self._frozen["contigs"])
+        self.num_records = self._frozen["num_records"]
+        self.input_digest = seen["digest"]
+        self._inputs = seen
+        return True
+
+    def _adopt(self, scan: Scan, path: str) -> None:
+        self.shards = scan.shards
+        self.contigs = dict(scan.contigs)
+        self.num_records = scan.num_records
+        self.input_digest = scan.digest
+        self._inputs = {"path": path, "digest": scan.digest, **_stat(path)}
+
+    # Freeze
+
+    def freeze(self, key: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+        """Fix what this run computes; refuse a folder that holds another run.
+
+        `key` holds every setting and digest that can change a result, except the input's digest, which is added.
+
+        Raises:
+            InputError: the folder's run has another key; each difference is named.
+        """
+        self._key = {**key, "input": self.input_digest, "job": self.job, "format": RUN_FORMAT}
+        if self._frozen is not None:
+            _refuse_other_key(self.store, self._frozen["key"], self._key)
+        else:
+            self._frozen = self._write_frozen(spec)
+        self.book.load()
+
+    @property
+    def result_key(self) -> str:
+        """SHA-256 of everything that can change a result."""
+        return layout.json_digest(self._key)
+
+    def _write_frozen(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        content = {
+            "format": RUN_FORMAT,
+            "job": self.job,
+            "result_key": self.result_key,
+            "key": dict(self._key),
+            "spec": dict(spec),
+            "input": self._inputs,
+            "contigs": dict(self.contigs),
+            "num_records": self.num_records,
+            "num_shards": len(self.shards),
+            "plan_crc32c": write_plan(self.store, self.shards),
+            "versions": noted_versions(),
+        }
+        self.store.put(layout.RUN, layout.sealed_json(content))
+        self.log.info("planned %d records in %d shards", self.num_records, len(self.shards))
+        return content
+
+    def lines(self) -> list[PlanLine]:
+        """For each shard, whether it will run or be skipped, and why."""
+        if self.finished():
+            return [PlanLine(shard, "skip", "the run is finished") for shard in self.shards]
+        done = self.book.receipts
+        return [
+            PlanLine(shard, "skip", "its part is published")
+            if shard.shard in done
+            else PlanLine(shard, "run", "no part is published yet")
+            for shard in self.shards
+        ]
+
+    # Execute
+
+    def finished(self) -> bool:
+        """True once the manifest is there."""
+        return self.store.exists(layout.MANIFEST)
+
+    def execute(
+        self,
+        stages: Stages,
+        *,
+        schema_name: str,
+        schema_version: int,
+        execution: Execution,
+        max_reject_fraction: float,
+    ) -> None:
+        """Run every shard that has no receipt.
+
+        Raises:
+            RejectLimitError: more rows were rejected than allowed; what is done is kept.
+        """
+        pending = [shard for shard in self.shards if shard.shard not in self.book.receipts]
+        done = self.book.totals()
+        self.log.info("%d shards to run, %d already done", len(pending), done.shards)
+        publisher = PartPublisher(self.store.uri, schema_name, schema_version, self.lock.epoch)
+        progress = Progress(self.context.progress, total=self.num_records, done=done.records_in)
+        limit = _RejectLimit(max_reject_fraction, self.num_records, done)
+
+        def on_receipt(receipt: Receipt) -> None:
+            self.book.add(receipt)
+            rejected = receipt.states.get("rejected", 0)
+            progress.add(records=receipt.records_in, rows=receipt.rows_out, rejected=rejected)
+            limit.add(receipt)
+            faults.reach("between-parts")
+
+        began, cpu = time.monotonic(), _cpu_seconds()
+        try:
+            limit.check()
+            _dispatch(stages, pending, publisher, execution=execution, on_receipt=on_receipt, on_wait=progress.show)
+        finally:
+            self.book.flush()
+        self.timings["execute_s"] = time.monotonic() - began
+        self.timings["cpu_s"] = _cpu_seconds() - cpu
+        self.timings["records_run"] = float(sum(shard.num_records for shard in pending))
+        progress.show(final=True)
+
+
+def _dispatch(
+    stages: Stages,
+    pending: Sequence[Shard],
+    publisher: PartPublisher,
+    *,
+    execution: Execution,
+    on_receipt: Callable[[Receipt], None],
+    on_wait: Callable[[], None],
+) -> None:
+    if execution.executor == "ray":
+        from engine.runtime.executors import ray_data
+
+        ray_data.run(
+            stages,
+            pending,
+            publisher,
+            workers=execution.workers,
+            gpus_per_worker=execution.gpus_per_worker,
+            address=execution.address,
+            on_receipt=on_receipt,
+        )
+        return
+    from engine.runtime.executors import in_process
+
+    in_process.run(stages, pending, publisher, workers=execution.workers, on_receipt=on_receipt, on_wait=on_wait)
+
+
+class _RejectLimit:
+    """Fails the run as soon as the share of rejected rows can no longer come below the limit."""
+
+    def __init__(self, fraction: float, num_records: int, done: Totals) -> None:
+        self._fraction = fraction
+        self._records = max(num_records, 1)
+        self._rejected = done.states.get("rejected", 0)
+        self._reasons = dict(done.reasons)
+
+    def add(self, receipt: Receipt) -> None:
+        self._rejected += receipt.states.get("rejected", 0)
+        for reason, count in receipt.reasons.items():
+            self._reasons[reason] = self._reasons.get(reason, 0) + count
+        self.check()
+
+    def check(self) -> None:
+        if self._rejected > self._fraction * self._records:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self._reasons.items()))
+            raise RejectLimitError(
+                f"{self._rejected:,} rows rejected of {self._records:,} records, more than the limit of "
+                f"{self._fraction:.2%} ({reasons})",
+                where="max_reject_fraction",
+                fix="look at rejects/ in the output, mend the input, or raise --max-rejects and run again to resume",
+            )
+
+
+@contextmanager
+def open_run(uri: str, *, job: str, context: RunContext) -> Iterator[Run]:
+    """Hold a run directory: lock, log, and with `force` a clean start that keeps the former manifest."""
+    store = open_store(uri)
+    finished = store.exists(layout.MANIFEST) and not context.force
+    with nullcontext(RunLock(store)) if finished else RunLock(store) as lock:
+        if context.force:
+            set_aside(store)
+        path = store.append_log(layout.LOG)
+        log, handler = _open_log(path, quiet=finished)
+        if lock.taken_from:
+            log.warning("took over from %s, which did not finish", lock.taken_from)
+        run = Run(store, job, context, lock, log, path)
+        try:
+            yield run
+        except ReplisomeError as error:
+            log.error("%s", error)
+            raise
+        except BaseException as error:
+            log.error("stopped: %s", type(error).__name__)
+            raise
+        finally:
+            handler.close()
+            log.removeHandler(handler)
+            if not finished:
+                store.keep_log(path, layout.LOG)
+
+
+def set_aside(store: Store) -> None:
+    """Remove a run's files; its manifest, if it has one, is kept under former/."""
+    if store.exists(layout.MANIFEST):
+        data = store.read(layout.MANIFEST)
+        count = len(store.list("former")) + 1
+        store.put(f"former/manifest-{count:03d}.json", data)
+        store.delete(layout.MANIFEST)
+    for name in store.list():
+        if not name.startswith(("former/", layout.CLAIMS + "/")) and name != layout.LOCK:
+            store.delete(name)
+
+
+def _open_log(path: Path, *, quiet: bool) -> tuple[logging.Logger, logging.Handler]:
+    """A log of its own; a finished run's log takes no more lines."""
+    handler = logging.NullHandler() if quiet else logging.FileHandler(path, encoding="utf-8")
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    log = logging.Logger("replisome.run", level=logging.INFO)
+    log.addHandler(handler)
+    return log, handler
+
+
+def _read_run(store: Store) -> dict[str, Any] | None:
+    try:
+        return layout.read_sealed(store, layout.RUN)
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_other_key(store: Store, frozen: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differences = [
+        f"{name} was {_short(frozen.get(name))}, now {_short(wanted.get(name))}"
+        for name in sorted({*frozen, *wanted})
+        if frozen.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"this folder holds a run that computes something else: {'; '.join(differences)}",
+            where=store.uri,
+            fix="choose another output, or use --force to replace it",
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:28]}...{text[-12:]}"
+
+
+def _stat(path: str) -> dict[str, int]:
+    stat = Path(path).stat()
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def noted_versions() -> dict[str, str]:
+    """Versions worth knowing later; not part of the result key."""
+    found = {"replisome": __version__, "python": platform.python_version()}
+    for name in _NOTED_VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,30 @@
+"""Checksums against the values their standards print."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.storage.checksums import crc32c, crc32c_of_file, sha256_of_file
+
+
+def test_crc32c_of_rfc_3720_vectors():
+    assert crc32c(bytes(32)) == 0x8A9136AA
+    assert crc32c(b"\xff" * 32) == 0x62A8AB43
+    assert crc32c(bytes(range(32))) == 0x46DD794E
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_crc32c_continues(data, cut):
+    assert crc32c(data[cut:], crc32c(data[:cut])) == crc32c(data)
+
+
+def test_files_as_their_bytes(tmp_path):
+    path = tmp_path / "file"
+    data = bytes(range(256)) * 9000
+    path.write_bytes(data)
+    assert crc32c_of_file(path) == crc32c(data)
+    assert sha256_of_file(path) == hashlib.sha256(data).hexdigest()
