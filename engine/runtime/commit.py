@@ -63,10 +63,11 @@ def read_checked(store: Store, name: str, entry: FileEntry) -> bytes:
     except FileNotFoundError:
         data = b""
     if len(data) != entry.bytes or crc32c(data) != entry.crc32c:
+        part = layout.data_part(layout.shard_of(name)) if "/part-" in name else name
         raise DataError(
-            "the file is damaged (its checksum differs from the receipt's)",
+            "the file is damaged (its checksum differs from the one it was written with)",
             where=f"{store.uri}/{name}",
-            fix=f"delete the data part of shard {layout.shard_of(name)} and run again; that shard is scored anew",
+            fix=f"delete {part} and run again; what it held is made anew",
         )
     return data
 

@@ -73,7 +73,8 @@ def _dataset(
         override_num_blocks=len(shards),
         num_cpus=read_cpus,
     ).map_batches(
-        _bound_scorer(stages, publisher),
+        _Scorer,
+        fn_constructor_args=(stages, publisher),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_IN_FLIGHT),
@@ -180,17 +181,6 @@ def _opened_reader(stages: Stages) -> Callable[[Shard], Any]:
         _readers.clear()
         _readers[key] = stages.open_reader()
     return _readers[key]
-
-
-def _bound_scorer(stages: Stages, publisher: PartPublisher) -> type[_Scorer]:
-    """The actor's class with its arguments inside: passed beside it they would lie in the object store, where an
-    actor's restart may no longer find them (ray#53727)."""
-
-    class Scorer(_Scorer):
-        def __init__(self) -> None:
-            super().__init__(stages, publisher)
-
-    return Scorer
 
 
 class _Scorer:

@@ -1,0 +1,246 @@
+"""Accuracy of a scored run of examples/splice against the measured effects, with 95% intervals over exons.
+
+    python benchmarks/splice_accuracy.py RUN/ [--json figures.json]
+
+Reads the run's Parquet parts. Panel vexseq: signed correlations with the measured change of exon inclusion (all rows),
+and rankings by direction: drops of 10 points or more, and the sign among changes of that size. Panel brca1: loss of
+function against functional, by the drop of inclusion and by the largest probability change. Controls stand beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from engine.scoring import _metrics
+
+LARGE = 10.0  # percentage points
+SAMPLES = 2000
+SEED = 1
+MIN_CLUSTERS = 5
+PSI_RANGE = (0.02, 0.98)  # a measured 0 or 1 has no finite logit
+SITES = {"acceptor": (-20, 3), "donor": (-3, 6)}  # bases from the exon's edge that count as the site
+CONSEQUENCES = ("splice_region", "canonical_splice", "intronic")
+
+Floats = NDArray[np.float64]
+Table = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One value with its interval."""
+
+    panel: str
+    rows: str
+    score: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    num: int
+
+
+def read_run(folder: Path) -> tuple[Table, int]:
+    """Scored rows as columns, and how many of the run's rows are not scored."""
+    parts = sorted((folder / "data").glob("**/part-*.parquet"))
+    if not parts:
+        raise SystemExit(f"no part-*.parquet below {folder / 'data'}: give the output folder of a run")
+    table = pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
+    absent = [name for name in ("info_PANEL", "inclusion_change", "pwm_change") if name not in table.column_names]
+    if absent:
+        raise SystemExit(
+            f"no column {absent[0]} in {folder}: keep the INFO keys, and score exon_sites with splice_delta"
+        )
+    scored = table.filter(pa.compute.equal(table["state"], "scored"))
+    columns = {name: scored[name].to_numpy(zero_copy_only=False) for name in scored.column_names}
+    return columns, table.num_rows - scored.num_rows
+
+
+def _numbers(column: NDArray[Any]) -> Floats:
+    """Text or numbers, nothing where there is none."""
+    made = [np.nan if value in (None, "", ".") else float(value) for value in column]
+    return np.array(made, dtype=np.float64)
+
+
+def _largest(table: Table) -> Floats:
+    """Largest probability change of any site at any place."""
+    if "ds_max" in table:
+        return _numbers(table["ds_max"])
+    return np.max([_numbers(table[name]) for name in ("ds_ag", "ds_al", "ds_dg", "ds_dl")], axis=0)
+
+
+def psi_scale(change: Floats, psi: Floats) -> Floats:
+    """A logit change as a change of inclusion (0 to 1), from the measured inclusion without the variant in per cent."""
+    before = np.clip(psi / 100, *PSI_RANGE)
+    return 1 / (1 + np.exp(-(np.log(before / (1 - before)) + change))) - before
+
+
+def place(table: Table) -> NDArray[np.str_]:
+    """acceptor, donor, exon or intron, by the written position."""
+    made = []
+    for at, exon, strand in zip(table["info_GPOS"], table["info_EXON"], table["info_GSTRAND"], strict=True):
+        first, last = (int(edge) for edge in exon.split("-"))
+        from_acceptor, from_donor = int(at) - first, int(at) - last
+        if strand == "-":
+            from_acceptor, from_donor = last - int(at), first - int(at)
+        if SITES["acceptor"][0] <= from_acceptor < SITES["acceptor"][1]:
+            made.append("acceptor")
+        elif SITES["donor"][0] < from_donor <= SITES["donor"][1]:
+            made.append("donor")
+        else:
+            made.append("exon" if from_acceptor >= 0 >= from_donor else "intron")
+    return np.array(made)
+
+
+def vexseq_figures(table: Table) -> Iterator[Figure]:
+    """Every figure of the panel of measured inclusion."""
+    rows = _select(table, table["info_PANEL"] == "vexseq")
+    if not len(rows["record"]):
+        return
+    truth, exons, change = _numbers(rows["info_DPSI"]), rows["contig"], _numbers(rows["inclusion_change"])
+    scores = {
+        "inclusion_change": change,
+        "pwm_change (floor)": _numbers(rows["pwm_change"]),
+        "ds_max, unsigned (control)": _largest(rows),
+    }
+    if "info_REF_PSI" in rows:
+        psi = _numbers(rows["info_REF_PSI"])
+        scores |= {"on the PSI scale": psi_scale(change, psi), "p(1-p) alone (control)": psi * (100 - psi)}
+    for name, score in scores.items():
+        yield from _signed("all", name, score, truth, exons)
+    floor = scores["pwm_change (floor)"]
+    for metric, kind in (("pearson", _metrics.pearson_statistic), ("spearman", _metrics.spearman_statistic)):
+        gain = _difference(kind(change, truth), kind(floor, truth))
+        yield from _measured("vexseq", "all", "inclusion less floor", {metric: (gain, len(truth))}, exons)
+    for part in _parts(rows):
+        for name in dict.fromkeys(part):
+            picked = part == name
+            yield from _signed(str(name), "inclusion_change", change[picked], truth[picked], exons[picked], short=True)
+
+
+def _difference(one: _metrics.Statistic, other: _metrics.Statistic) -> _metrics.Statistic:
+    return lambda weights: one(weights) - other(weights)
+
+
+def _parts(rows: Table) -> Iterator[NDArray[np.str_]]:
+    """A label per row, by place in the exon and by chromosomes, where the run kept what that takes."""
+    if {"info_GPOS", "info_EXON", "info_GSTRAND"} <= set(rows):
+        yield place(rows)
+    if "info_GCHROM" in rows:
+        yield _chromosome_groups(rows["info_GCHROM"])
+
+
+def _chromosome_groups(chromosomes: NDArray[Any]) -> NDArray[np.str_]:
+    """Six groups of whole chromosomes of about equal size, named by what they hold."""
+    names, counts = np.unique(chromosomes.astype(str), return_counts=True)
+    groups: list[list[str]] = [[] for _ in range(6)]
+    sizes = [0] * 6
+    for index in np.argsort(-counts, kind="stable"):
+        smallest = sizes.index(min(sizes))
+        groups[smallest].append(str(names[index]))
+        sizes[smallest] += int(counts[index])
+    label = {name: "+".join(group) for group in groups for name in group}
+    return np.array([label[name] for name in chromosomes])
+
+
+def _signed(
+    rows: str, name: str, score: Floats, truth: Floats, exons: NDArray[Any], *, short: bool = False
+) -> Iterator[Figure]:
+    large = np.abs(truth) >= LARGE
+    questions = {
+        "pearson": (_metrics.pearson_statistic(score, truth), len(truth)),
+        "spearman": (_metrics.spearman_statistic(score, truth), len(truth)),
+        "drop_auroc": (_metrics.auroc_statistic(-score, truth <= -LARGE), int((truth <= -LARGE).sum())),
+        "sign_auroc": (_metrics.auroc_statistic(score, truth > 0, large), int(large.sum())),
+        "abs_auroc": (_metrics.auroc_statistic(np.abs(score), large), int(large.sum())),
+    }
+    kept = dict(list(questions.items())[: 2 if short else 5])
+    yield from _measured("vexseq", rows, name, kept, exons)
+
+
+def brca1_figures(table: Table) -> Iterator[Figure]:
+    """Loss of function against functional, by consequence."""
+    known = np.isin(table["info_CLASS"].astype(str), ("FUNC", "LOF"))
+    rows = _select(table, (table["info_PANEL"] == "brca1") & known)
+    if not len(rows["record"]):
+        return
+    consequence = np.array([str(text).lower().replace(" ", "_") for text in rows["info_CONSEQUENCE"]])
+    scores = {
+        "-inclusion_change": -_numbers(rows["inclusion_change"]),
+        "ds_max": _largest(rows),
+        "-pwm_change (floor)": -_numbers(rows["pwm_change"]),
+    }
+    if "info_PHYLOP" in rows:
+        scores["phyloP (control)"] = _numbers(rows["info_PHYLOP"])
+    scores["consequence class (control)"] = np.select([consequence == name for name in CONSEQUENCES], [1.0, 2.0, 0.0])
+    for name in (*CONSEQUENCES, "pooled"):
+        picked = np.ones(len(consequence), bool) if name == "pooled" else consequence == name
+        for label, score in scores.items():
+            chosen = picked & np.isfinite(score)
+            lost = rows["info_CLASS"][chosen] == "LOF"
+            question = {"auroc": (_metrics.auroc_statistic(score[chosen], lost), int(lost.sum()))}
+            yield from _measured("brca1", name, label, question, rows["contig"][chosen])
+
+
+def _select(table: Table, mask: NDArray[np.bool_]) -> Table:
+    return {name: column[mask] for name, column in table.items()}
+
+
+def _measured(
+    panel: str, rows: str, score: str, questions: dict[str, tuple[_metrics.Statistic, int]], exons: NDArray[Any]
+) -> Iterator[Figure]:
+    statistics = [statistic for statistic, _ in questions.values()]
+    names, clusters = np.unique(exons.astype(str), return_inverse=True)
+    if len(names) < MIN_CLUSTERS:
+        samples = np.full((1, len(statistics)), np.nan)
+    else:
+        samples = _metrics.bootstrap(statistics, clusters, num_samples=SAMPLES, seed=SEED)
+    for column, (metric, (statistic, num)) in enumerate(questions.items()):
+        low, high = _metrics.interval(samples[:, column])
+        yield Figure(panel, rows, score, metric, statistic(np.ones(len(exons))), low, high, num)
+
+
+def print_figures(figures: list[Figure]) -> None:
+    """One line per panel, rows and score."""
+    seen: dict[tuple[str, str, str], list[Figure]] = {}
+    for figure in figures:
+        seen.setdefault((figure.panel, figure.rows, figure.score), []).append(figure)
+    for (panel, rows, score), found in seen.items():
+        values = "  ".join(f"{f.metric} {f.value:.3f} ({f.low:.2f} to {f.high:.2f}, {f.num})" for f in found)
+        print(f"{panel:7} {rows[:24]:24} {score:28} {values}")
+
+
+def _nested(figures: list[Figure]) -> dict[str, Any]:
+    """Panel, rows, score, metric: [value, low, high, count], numbers that JSON has."""
+    made: dict[str, Any] = {}
+    for f in figures:
+        numbers = [None if not np.isfinite(v) else round(float(v), 4) for v in (f.value, f.low, f.high)]
+        made.setdefault(f.panel, {}).setdefault(f.rows, {}).setdefault(f.score, {})[f.metric] = [*numbers, f.num]
+    return made
+
+
+def main() -> None:
+    """Print the table; write it too where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="output folder of a scored run")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    given = parser.parse_args()
+    table, not_scored = read_run(given.run)
+    figures = [*vexseq_figures(table), *brca1_figures(table)]
+    print(f"{len(table['record'])} rows scored, {not_scored} not. value (95% interval over exons, rows or positives)")
+    print_figures(figures)
+    if given.json:
+        given.json.write_text(json.dumps(_nested(figures), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

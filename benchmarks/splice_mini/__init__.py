@@ -1,0 +1,1 @@
+"""The parts of the splice-mini recipe: data, windows, network, site and hexamer tables."""

@@ -1,0 +1,283 @@
+"""Splice sites of human, worm and plant from three permissively licensed sets.
+
+Human sites and look-alike negatives: GUE splice (400 bases around the site) and UCI primate junctions (60 bases).
+Worm and plant sites: exon edges of a GFF over chromosome pieces. An acceptor is marked at the first base of its exon,
+a donor at the last. Any human sequence that shares 30 bases with a sequence of the test sets (Vex-seq, BRCA1) is left
+out; of those sets only the sequences are read here, never a measured effect.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.genome.windows import reverse_complement, tokens_from_text
+
+GUE = "gue/splice__reconstructed__dev.csv.gz"
+UCI = "uci-splice/splice.train.data"
+WORM = ("genomes-1pct/C.elegans.fa.gz", "genomes-1pct/C.elegans.gff.gz", "WormBase")
+PLANT = ("genomes-1pct/A.thaliana.fa.gz", "genomes-1pct/A.thaliana.gff.gz", "TAIR10")
+VEXSEQ = "vex-seq/vexseq.train.csv.gz"
+BRCA1 = "brca1-sge/reference_windows.train.csv"
+LICENCES = {GUE: "Apache-2.0", UCI: "CC-BY-4.0"} | dict.fromkeys((*WORM[:2], *PLANT[:2]), "MIT")
+
+SHARED_BASES = 30
+_GUE_SITE = 200  # index of the first exon base (acceptor) or the first intron base (donor) in a GUE window
+_UCI_SITE = 30
+_GAP = 200  # Ns between sequences, more than any flank
+_NEAR = 300  # decoys in worm and plant lie this close to a site, hence mostly in genes
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SiteSet:
+    """Marked positions of one species in one long token array.
+
+    Attributes:
+        species: its name.
+        tokens: (length,) uint8, A C G T N = 0 to 4, sequences parted by Ns, all on the transcript strand.
+        acceptors, donors: first and last bases of exons.
+        negatives: centres of the data sets' own negative windows.
+        ag_decoys, gt_decoys: bases after an AG or before a GT that are no known site.
+        others: any other base.
+        exonic, intronic: (start, end) of stretches known to be exon or intron, near sites.
+    """
+
+    species: str
+    tokens: NDArray[np.uint8]
+    acceptors: Indices
+    donors: Indices
+    negatives: Indices
+    ag_decoys: Indices
+    gt_decoys: Indices
+    others: Indices
+    exonic: list[tuple[int, int]]
+    intronic: list[tuple[int, int]]
+
+
+def load_species(folder: Path) -> dict[str, SiteSet]:
+    """The three site sets, by species."""
+    return {
+        "human": _human(folder),
+        "worm": _annotated(folder, "worm", WORM),
+        "plant": _annotated(folder, "plant", PLANT),
+    }
+
+
+def training_data(folder: Path) -> list[dict[str, str]]:
+    """Every file trained on, with digest and licence."""
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in LICENCES}
+    return [{"file": name, "sha256": digests[name], "licence": licence} for name, licence in LICENCES.items()]
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as handle:
+        yield from csv.DictReader(handle)
+
+
+def test_sequences(folder: Path) -> Iterator[str]:
+    """Every sequence of the test sets; where a set is not in the folder, a note and nothing."""
+    for name, columns in ((VEXSEQ, ("reference_sequence", "variant_sequence")), (BRCA1, ("reference",))):
+        if not (folder / name).exists():
+            raise SystemExit(f"{folder / name} is needed, to leave its sequences out of the training")
+        for row in _rows(folder / name):
+            yield from (row[column].upper() for column in columns)
+
+
+def shared_words(sequences: Iterable[str], length: int = SHARED_BASES) -> set[str]:
+    """All words of `length` known bases, of both strands."""
+    words: set[str] = set()
+    for sequence in set(sequences):
+        for strand in (sequence, reverse_complement(sequence)):
+            words.update(strand[i : i + length] for i in range(len(strand) - length + 1))
+    return {word for word in words if "N" not in word}
+
+
+def _shares(text: str, words: set[str]) -> bool:
+    return any(text[i : i + SHARED_BASES] in words for i in range(len(text) - SHARED_BASES + 1))
+
+
+class _Collector:
+    """Sequences laid end to end with Ns between, and the positions marked in them."""
+
+    def __init__(self) -> None:
+        self.pieces = [np.full(_GAP, 4, np.uint8)]
+        self.length = _GAP
+        self.marks: dict[str, list[int]] = defaultdict(list)
+        self.stretches: dict[str, list[tuple[int, int]]] = {"exonic": [], "intronic": []}
+
+    def add(self, text: str) -> int:
+        """Append a sequence; where its first base lies."""
+        begin = self.length
+        self.pieces += [tokens_from_text(text), np.full(_GAP, 4, np.uint8)]
+        self.length += len(text) + _GAP
+        return begin
+
+    def decoys(self, text: str, begin: int, spans: Iterable[tuple[int, int]], *, kinds: str = "ag gt others") -> None:
+        """Mark AG and GT look-alikes and all bases of the spans of a sequence."""
+        for low, high in spans:
+            if "ag" in kinds:
+                self.marks["ag_decoys"] += [begin + i for i in range(low, high) if text[i - 2 : i] == "AG"]
+            if "gt" in kinds:
+                self.marks["gt_decoys"] += [begin + i for i in range(low, high) if text[i + 1 : i + 3] == "GT"]
+            if "others" in kinds:
+                self.marks["others"] += range(begin + low, begin + high)
+
+    def done(self, species: str) -> SiteSet:
+        names = ("acceptors", "donors", "negatives", "ag_decoys", "gt_decoys", "others")
+        marks = {name: np.array(sorted(self.marks[name]), np.int64) for name in names}
+        return SiteSet(species, np.concatenate(self.pieces), **marks, **self.stretches)
+
+
+def _human(folder: Path) -> SiteSet:
+    words = shared_words(test_sequences(folder))
+    made = _Collector()
+    gue = [(row["sequence"].upper(), row["label"]) for row in _rows(folder / GUE)]
+    for text, label in dict.fromkeys(gue):
+        if not _shares(text, words):
+            _add_gue(made, text, label)
+    lines = [line.split(",") for line in (folder / UCI).read_text().splitlines() if line.strip()]
+    for text, label in dict.fromkeys((parts[2].strip().upper(), parts[0].strip()) for parts in lines):
+        if not _shares(text, words):
+            _add_uci(made, text, label)
+    return made.done("human")
+
+
+def _add_gue(made: _Collector, text: str, label: str) -> None:
+    """Label 0 acceptor, 1 donor, 2 neither.
+
+    A window of 400 bases may hold the exon's other site, which nobody marked: decoys come from where that site cannot
+    be (the intron, and within the exon only look-alikes of the site's own kind).
+    """
+    begin, site = made.add(text), _GUE_SITE
+    if label == "0":
+        made.marks["acceptors"].append(begin + site)
+        made.decoys(text, begin, [(20, 190)])
+        made.decoys(text, begin, [(205, 300)], kinds="ag others")
+        made.stretches["exonic"].append((begin + site + 3, begin + site + 60))
+        made.stretches["intronic"].append((begin + site - 140, begin + site - 25))
+    elif label == "1":
+        made.marks["donors"].append(begin + site - 1)
+        made.decoys(text, begin, [(205, 380)])
+        made.decoys(text, begin, [(100, 195)], kinds="gt")
+        made.stretches["exonic"].append((begin + site - 60, begin + site - 3))
+        made.stretches["intronic"].append((begin + site + 10, begin + site + 120))
+    else:
+        looks_like_acceptor = text[site - 2 : site] == "AG"
+        made.marks["negatives"].append(begin + site - (0 if looks_like_acceptor else 1))
+        made.decoys(text, begin, [(20, 190), (210, 380)])
+
+
+def _add_uci(made: _Collector, text: str, label: str) -> None:
+    """Class IE acceptor, EI donor, N neither; 60 bases, the junction before index 30."""
+    begin, site = made.add(text), _UCI_SITE
+    if label == "IE":
+        made.marks["acceptors"].append(begin + site)
+        made.stretches["exonic"].append((begin + site + 3, begin + len(text)))
+        made.stretches["intronic"].append((begin, begin + 10))
+    elif label == "EI":
+        made.marks["donors"].append(begin + site - 1)
+        made.stretches["exonic"].append((begin, begin + site - 3))
+        made.stretches["intronic"].append((begin + site + 10, begin + len(text)))
+    else:
+        made.marks["negatives"].append(begin + site - len(made.marks["negatives"]) % 2)  # read either way in turn
+
+
+def _annotated(folder: Path, species: str, files: tuple[str, str, str]) -> SiteSet:
+    sequences = _fasta(folder / files[0])
+    exons, introns = _exons(folder / files[1], files[2], sequences)
+    known = _edges(sequences, introns)  # RNA-seq introns: not sites to learn from, and not decoys either
+    made = _Collector()
+    for contig, strand in sorted((contig, strand) for contig in sequences for strand in "+-"):
+        text = sequences[contig] if strand == "+" else reverse_complement(sequences[contig])
+        begin = made.add(text)
+        sites = _sites(exons, contig, strand, len(text))
+        _mark_sites(made, begin, sites)
+        _mark_decoys(made, text, begin, sites, known[contig, strand])
+    return made.done(species)
+
+
+def _fasta(path: Path) -> dict[str, str]:
+    parts: dict[str, list[str]] = {}
+    with gzip.open(path, "rt") as handle:
+        for line in handle:
+            if line.startswith(">"):
+                parts[name := line[1:].split()[0]] = []
+            else:
+                parts[name].append(line.strip().upper())
+    return {name: "".join(lines) for name, lines in parts.items()}
+
+
+Features = dict[tuple[str, str, str], set[tuple[int, int]]]
+
+
+def _exons(path: Path, source: str, sequences: dict[str, str]) -> tuple[Features, Features]:
+    """Exons of annotated transcripts and all introns, by (parent, contig, strand), 0-based half-open."""
+    exons: Features = defaultdict(set)
+    introns: Features = defaultdict(set)
+    with gzip.open(path, "rt") as handle:
+        for line in handle:
+            fields = line.rstrip("\n").split("\t")
+            if len(fields) < 9 or fields[0] not in sequences or fields[6] not in "+-":
+                continue
+            span = (int(fields[3]) - 1, int(fields[4]))
+            if fields[2] == "intron":
+                introns["", fields[0], fields[6]].add(span)
+            elif fields[2] == "exon" and fields[1] == source:
+                found = re.search(r"Parent=([^;]*)", fields[8])
+                for parent in found.group(1).split(",") if found else ():
+                    exons[parent, fields[0], fields[6]].add(span)
+    return exons, introns
+
+
+def _sites(exons: Features, contig: str, strand: str, length: int) -> tuple[list[int], list[int]]:
+    """Acceptors and donors of one strand, in its own direction; the outer edges of a transcript are none."""
+    acceptors, donors = set(), set()
+    for (_, on, direction), spans in exons.items():
+        if (on, direction) != (contig, strand):
+            continue
+        mine = sorted(spans if strand == "+" else {(length - end, length - start) for start, end in spans})
+        acceptors.update(start for start, _ in mine[1:])
+        donors.update(end - 1 for _, end in mine[:-1])
+    return sorted(acceptors), sorted(donors)
+
+
+def _edges(sequences: dict[str, str], introns: Features) -> dict[tuple[str, str], set[int]]:
+    """Bases beside any intron, by contig and strand, in the strand's direction."""
+    edges: dict[tuple[str, str], set[int]] = {(c, s): set() for c in sequences for s in "+-"}
+    for (_, contig, strand), spans in introns.items():
+        length = len(sequences[contig])
+        for start, end in spans:
+            low, high = (start, end) if strand == "+" else (length - end, length - start)
+            edges[contig, strand].update((low - 1, high))
+    return edges
+
+
+def _mark_sites(made: _Collector, begin: int, sites: tuple[list[int], list[int]]) -> None:
+    acceptors, donors = sites
+    made.marks["acceptors"] += [begin + at for at in acceptors]
+    made.marks["donors"] += [begin + at for at in donors]
+    for at in acceptors:
+        made.stretches["exonic"].append((begin + at + 3, begin + at + 60))
+        made.stretches["intronic"].append((begin + at - 60, begin + at - 25))
+    for at in donors:
+        made.stretches["exonic"].append((begin + at - 59, begin + at - 2))
+        made.stretches["intronic"].append((begin + at + 10, begin + at + 45))
+
+
+def _mark_decoys(made: _Collector, text: str, begin: int, sites: tuple[list[int], list[int]], known: set[int]) -> None:
+    near: set[int] = set()
+    for at in (*sites[0], *sites[1]):
+        near.update(range(max(2, at - _NEAR), min(len(text) - 2, at + _NEAR + 1)))
+    for at in sorted(near - known - set(sites[0]) - set(sites[1])):
+        made.decoys(text, begin, [(at, at + 1)])

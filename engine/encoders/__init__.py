@@ -1,0 +1,1 @@
+"""Biology to tensors, one encoder per file; the folder listing is the registry."""

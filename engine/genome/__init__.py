@@ -1,0 +1,1 @@
+"""What is known of genomes: reference, variants, haplotypes, genes. No Ray, no models."""

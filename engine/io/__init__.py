@@ -1,0 +1,1 @@
+"""Datasources and datasinks: VCF, BCF, Parquet to batches and back."""

@@ -1,0 +1,158 @@
+"""Parquet as every table of a run is written: the same bytes for the same rows, page CRCs, named schema in the footer.
+
+Page checksums guard the data pages (Apache Parquet format, "Data Pages", field `crc`); footer and page headers have
+none in the format, so a reader that must not be fooled gives `read_table` the CRC-32C of the whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import DataError
+from schemas.tables import SCHEMA_KEY
+
+VERSION_KEY = b"replisome.schema_version"
+ROWS_PER_GROUP = 1 << 16
+
+_RESTORE = "the file is damaged; delete it and run again, or restore it from a copy"
+
+
+def write_table(
+    table: pa.Table,
+    path: str | Path,
+    *,
+    schema_name: str,
+    version: int,
+    metadata: Mapping[str, str] | None = None,
+    schema: pa.Schema | None = None,
+) -> None:
+    """Write a table with frozen options; equal rows give equal bytes however the table is chunked.
+
+    Args:
+        table: the rows; cast to `schema` where one is given.
+        path: local file, overwritten.
+        schema_name: name in schemas.tables, kept in the footer with `version`.
+        version: version of that schema.
+        metadata: more footer entries; they must not depend on time, host or path.
+        schema: Arrow schema to cast to.
+    """
+    table = table if schema is None else table.cast(schema)
+    footer = {SCHEMA_KEY: schema_name.encode(), VERSION_KEY: str(version).encode()}
+    footer |= {key.encode(): value.encode() for key, value in sorted((metadata or {}).items())}
+    table = canonical(table).replace_schema_metadata(footer)
+    pq.write_table(
+        table,
+        path,
+        row_group_size=ROWS_PER_GROUP,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=_text_columns(table.schema),
+        write_statistics=True,
+        write_page_checksum=True,
+        store_schema=True,
+    )
+
+
+def _text_columns(schema: pa.Schema) -> list[str]:
+    """Columns that repeat themselves, so that a dictionary pays."""
+    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+
+
+def canonical(table: pa.Table) -> pa.Table:
+    """The same rows in one chunk per column, every NaN with the same bits."""
+    columns = [_one_nan(_join(column)) for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _join(column: pa.ChunkedArray) -> pa.Array:
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else (pa.array([], column.type))
+    )
+
+
+def _one_nan(array: pa.Array) -> pa.Array:
+    """Replace NaN by the canonical quiet NaN, in floats and in lists of them."""
+    kind = array.type
+    if pa.types.is_floating(kind):
+        values = np.asarray(array.fill_null(0.0) if array.null_count else array)
+        odd = np.isnan(values)
+        if not odd.any():
+            return array
+        mask = np.asarray(array.is_null()) if array.null_count else None
+        return pa.array(np.where(odd, values.dtype.type(np.nan), values), type=kind, mask=mask)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return type(array).from_arrays(array.offsets, _one_nan(array.values), type=kind, mask=_nulls(array))
+    if pa.types.is_fixed_size_list(kind):
+        begin, size = array.offset * kind.list_size, len(array) * kind.list_size
+        return pa.FixedSizeListArray.from_arrays(
+            _one_nan(array.values.slice(begin, size)), type=kind, mask=_nulls(array)
+        )
+    return array
+
+
+def _nulls(array: pa.Array) -> pa.Array | None:
+    return array.is_null() if array.null_count else None
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None, *, crc32c: int | None = None) -> pa.Table:
+    """Read a table, checking page CRCs, and first the CRC-32C of the whole file where it is given.
+
+    The bytes checked are the bytes decoded.
+
+    Raises:
+        DataError: a checksum differs, or the file does not decode.
+    """
+    data = _read_bytes(path)
+    if crc32c is not None and (found := google_crc32c.value(data)) != crc32c:
+        raise DataError(f"CRC-32C is {found:08x} where {crc32c:08x} was recorded", where=str(path), fix=_RESTORE)
+    with _decoding(path):
+        wanted = None if columns is None else list(columns)
+        # Without threads: a process that ends soon after a threaded read is now and then aborted by Arrow's pool.
+        table = pq.read_table(
+            pa.BufferReader(data), columns=wanted, page_checksum_verification=True, use_threads=False, pre_buffer=False
+        )
+        table.validate(full=True)
+    return table
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"the file cannot be read ({error.strerror or error})", where=str(path), fix=_RESTORE
+        ) from error
+
+
+@contextmanager
+def _decoding(path: str | Path) -> Iterator[None]:
+    """Turns whatever pyarrow raises on damaged bytes into a DataError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"the Parquet file does not decode ({first})", where=str(path), fix=_RESTORE) from error
+
+
+def footer_metadata(path: str | Path) -> dict[str, str]:
+    """Key-value entries of the footer, without Arrow's own.
+
+    Raises:
+        DataError: no Parquet footer.
+    """
+    with _decoding(path):
+        entries: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in entries.items() if key != b"ARROW:schema"}

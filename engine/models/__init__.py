@@ -1,0 +1,1 @@
+"""Tensors to tensors, one architecture per file; zoo/ holds the small trained models that ship."""

@@ -1,0 +1,1 @@
+"""Model outputs to table rows, one scorer per file; the predictor that loads once."""

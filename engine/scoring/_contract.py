@@ -1,0 +1,159 @@
+"""What a scorer is: it asks for windows of an allele, and turns what a model says of them into columns.
+
+`prepare` runs beside the parser and needs no model; `score` runs beside the model. Both are plain functions of their
+arguments, so that a scorer is tested without either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.errors import InputError
+from engine.genome.genes import Transcript
+from engine.models._info import HeadInfo, ModelInfo
+from schemas.states import REJECTED
+
+Fetch = Callable[[str, int, int], str]
+Tokens = NDArray[np.uint8]
+Track = NDArray[np.float32]
+
+# VCF 4.3, section 1.2: what has a meaning of its own in an INFO value is percent-encoded.
+_ENCODED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in "%:;=, \t\r\n"})
+
+
+@dataclass(frozen=True, slots=True)
+class InfoField:
+    """One INFO tag of the scored VCF: its id, Number, Type and Description."""
+
+    id: str
+    number: str
+    type: str
+    description: str
+
+    def header_line(self, *, version: str) -> bytes:
+        """The `##INFO` line, without a line end."""
+        text = self.description.replace("\\", "\\\\").replace('"', '\\"')
+        line = f'##INFO=<ID={self.id},Number={self.number},Type={self.type},Description="{text}"'
+        return f'{line},Source="replisome",Version="{version}">'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringUnit:
+    """One (record, ALT allele, transcript) that the states do not rule out.
+
+    Attributes:
+        contig: contig name as the reference's `fetch` takes it.
+        contig_length: its length in bases.
+        start: 0-based start of REF as written.
+        ref: REF as written, upper case, equal to the reference there.
+        alt: ALT as written, upper case.
+        transcript: the transcript that holds `start`, None for scorers that need no genes.
+    """
+
+    contig: str
+    contig_length: int
+    start: int
+    ref: str
+    alt: str
+    transcript: Transcript | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedAllele:
+    """Why a unit has no score: a reason code of schemas.states and a sentence with values."""
+
+    reason: str
+    sentence: str
+    state: str = REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Windows for the model, each uint8 (L,), and what the scorer needs to read the answer; picklable."""
+
+    windows: tuple[Tokens, ...]
+    reading: Any
+
+
+class AlleleRow(NamedTuple):
+    """One row of the table, as the scored VCF needs it; `values` is None where the row is not scored."""
+
+    ref: str
+    alt: str
+    symbol: str | None
+    values: tuple[Any, ...] | None
+    reason: str | None
+
+
+class Scorer(Protocol):
+    """A component of engine/scoring, built as ``Class(params, info)`` with `info` None where it needs no model.
+
+    Attributes:
+        needs_model: False for scorers of the alleles alone, whose `score` is given no tracks.
+        needs_genes: one row per transcript; records outside genes are not applicable.
+        written_letters: `fetch` should give the reference's letters as written, IUPAC codes included.
+        heads: heads of the model that `score` reads.
+        fields: columns appended to schemas.tables.VARIANT_SCORES.
+        info_fields: INFO tags of the scored VCF, all Number=A.
+    """
+
+    needs_model: bool
+    needs_genes: bool
+    written_letters: bool
+    heads: tuple[str, ...]
+    fields: tuple[pa.Field, ...]
+    info_fields: tuple[InfoField, ...]
+
+    def prepare(self, unit: ScoringUnit, fetch: Fetch) -> Prepared | SkippedAllele:
+        """Windows of REF and ALT, or why there are none."""
+        ...
+
+    def score(self, prepared: Prepared, tracks: Sequence[Mapping[str, Track]]) -> tuple[Any, ...] | SkippedAllele:
+        """Values of `fields`, in order, from the outputs of each window: head name to (C, L - context_bp)."""
+        ...
+
+    def info_values(self, alleles: Sequence[Sequence[AlleleRow]]) -> list[tuple[str, list[str]]]:
+        """INFO tags of a record: (id, one text per ALT), given the rows of each ALT; at least one row is scored."""
+        ...
+
+
+def encode_info(text: str) -> str:
+    """Percent-encode what an INFO value may not hold."""
+    return text.translate(_ENCODED) or "."
+
+
+def float_text(value: float | None) -> str:
+    """A number of an INFO value: four decimals, '.' for None, no negative zero."""
+    if value is None:
+        return "."
+    text = f"{value:.4f}"
+    return "0.0000" if text == "-0.0000" else text
+
+
+def named_head(info: ModelInfo | None, name: str, *, scorer: str) -> HeadInfo:
+    """A head of the model by name; an empty name means the only one.
+
+    Raises:
+        InputError: no model, no such head, or several where none is named.
+    """
+    if info is None:
+        raise InputError(f"the scorer {scorer} needs a model", where="model", fix="name one of `replisome models`")
+    known = ", ".join(info.heads)
+    if not name and len(info.heads) > 1:
+        raise InputError(f"model {info.name} has several heads", where=f"scorer {scorer}", fix=f"set head: {known}")
+    name = name or next(iter(info.heads))
+    if name not in info.heads:
+        fix = f"it has: {known}"
+        raise InputError(f"model {info.name} has no head {name!r}", where=f"scorer {scorer}", fix=fix)
+    return info.heads[name]
+
+
+def not_finite(head: str) -> SkippedAllele:
+    """The answer to a model that gives NaN or infinity."""
+    return SkippedAllele("model_output_not_finite", f"the model's head {head} gave NaN or infinity in this window")

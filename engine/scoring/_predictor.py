@@ -1,0 +1,288 @@
+"""Windows in, head outputs out: the one place where scoring meets a device.
+
+What goes through the networks together is fixed by the windows of a call and the micro-batch alone: duplicates are
+computed once, windows are grouped by length in order of first appearance and cut into micro-batches. So the same call
+gives the same bytes on the same kind of device with one intra-op thread (which the caller sets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine import registry
+from engine.errors import InputError, SystemFailure
+from engine.genome.windows import reverse_complement
+from engine.models._folder import load_members
+from engine.models._info import HeadInfo, ModelInfo
+
+CPU_BATCH_BASES = 32_768
+PRECISIONS = ("fp32", "tf32", "bf16")
+Tokens = NDArray[np.uint8]
+Outputs = dict[str, NDArray[np.float32]]
+
+
+class Predictor:
+    """An ensemble on one device, loaded once.
+
+    Args:
+        info: an opened model folder.
+        device: "cpu", "cuda" or "cuda:N".
+        precision: "fp32" (full single precision, also on GPUs that would round to TF32), "tf32" (GPUs round the
+            operands of convolutions and products to 10 bits of mantissa), "bf16" (operands rounded to 7 bits, sums and
+            the residual path in float32, output float32; opt in with the error it makes on your data).
+        micro_batch: most windows that go through the networks at once. On a CPU long windows go in smaller batches, of
+            32,768 bases at most: activations then stay in its cache (1.4 times the speed at SpliceAI-10k).
+
+    Attributes:
+        halved: how often a batch was halved because the device ran out of memory; above 0 the byte promise is void.
+
+    Raises:
+        InputError: unknown precision, no such device, or a model folder whose tensors do not fit.
+    """
+
+    def __init__(self, info: ModelInfo, *, device: str = "cpu", precision: str = "fp32", micro_batch: int = 64) -> None:
+        self.info = info
+        self.device = _device(device)
+        self.precision = _checked_precision(precision)
+        if micro_batch < 1:
+            raise InputError(f"micro_batch must be 1 or more, found {micro_batch}", where="predictor")
+        self.micro_batch = micro_batch
+        self.halved = 0
+        encoder = registry.component("encoders", info.encoder["name"])
+        self._encoder = encoder(registry.build_params(encoder, info.encoder["params"], where=info.path))
+        self._members = [_prepared(member, self.device) for member in load_members(info)]
+
+    @property
+    def context_bp(self) -> int:
+        """Bases used up, both flanks together."""
+        return self.info.context_bp
+
+    def predict(self, windows: Sequence[Tokens], *, heads: Sequence[str] | None = None) -> list[Outputs]:
+        """Outputs of every window, in order.
+
+        Args:
+            windows: tokens, uint8 (L,), A=0 C=1 G=2 T=3 N=4, each longer than the context; lengths may differ.
+            heads: which heads to keep; all by default.
+
+        Returns:
+            For each window head name -> float32 (C, L - context_bp), averaged over the ensemble after the activation.
+            Equal windows share their arrays, which are read-only. Values are not checked to be finite.
+
+        Raises:
+            InputError: a window that is no token array or not longer than the context; an unknown head.
+            SystemFailure: memory does not suffice for a single window.
+        """
+        wanted = self._wanted(heads)
+        first_of, places = self._distinct(windows)
+        found: list[Outputs] = [{}] * len(first_of)
+        for batch in self._batches([windows[first].shape[0] for first in first_of]):
+            stack = np.stack([windows[first_of[one]] for one in batch])
+            for one, outputs in zip(batch, self._run(stack, wanted), strict=True):
+                found[one] = outputs
+        return [found[place] for place in places]
+
+    def predict_iter(
+        self, windows: Iterable[Tokens], *, chunk: int, heads: Sequence[str] | None = None
+    ) -> Iterator[Outputs]:
+        """As predict, holding the outputs of `chunk` windows at a time; duplicates are found within a chunk.
+
+        Micro-batches do not cross chunks, so the chunk size stands beside the micro-batch in what fixes the bytes.
+        """
+        if chunk < 1:
+            raise InputError(f"chunk must be 1 or more, found {chunk}", where="predictor")
+        left = iter(windows)
+        while part := list(islice(left, chunk)):
+            yield from self.predict(part, heads=heads)
+
+    def predict_both_strands(self, windows: Sequence[Tokens], *, heads: Sequence[str] | None = None) -> list[Outputs]:
+        """Mean of each window and its reverse complement, in the window's own direction.
+
+        Raises:
+            InputError: a head is stranded: it reads one strand only.
+        """
+        wanted = self._wanted(heads)
+        for head in wanted:
+            _refuse_stranded(self.info.heads[head])
+        both = self.predict([*windows, *(reverse_complement(window) for window in windows)], heads=wanted)
+        return [
+            {head: average_strands(one[head], other[head], head=self.info.heads[head]) for head in wanted}
+            for one, other in zip(both[: len(windows)], both[len(windows) :], strict=True)
+        ]
+
+    def _wanted(self, heads: Sequence[str] | None) -> tuple[str, ...]:
+        wanted = tuple(self.info.heads) if heads is None else tuple(heads)
+        for head in wanted:
+            if head not in self.info.heads:
+                known = ", ".join(self.info.heads)
+                raise InputError(
+                    f"model {self.info.name!r} has no head {head!r}", where="predictor", fix=f"known: {known}"
+                )
+        return wanted
+
+    def _distinct(self, windows: Sequence[Tokens]) -> tuple[list[int], list[int]]:
+        """Index of the first of each distinct window, and for each window which distinct one it is."""
+        first_of: list[int] = []
+        known: dict[bytes, int] = {}
+        places = []
+        for number, window in enumerate(windows):
+            self._check(window, number)
+            place = known.setdefault(window.tobytes(), len(first_of))
+            if place == len(first_of):
+                first_of.append(number)
+            places.append(place)
+        return first_of, places
+
+    def _check(self, window: Tokens, number: int) -> None:
+        if window.dtype != np.uint8 or window.ndim != 1:
+            what = f"window {number} is {window.dtype} with shape {window.shape}, expected uint8 tokens (L,)"
+            raise InputError(what, where="predictor")
+        if window.shape[0] <= self.context_bp:
+            what = f"window {number} has {window.shape[0]} bp, the model uses up {self.context_bp} bp of context"
+            raise InputError(what, where="predictor", fix=f"give at least {self.context_bp + 1} bp")
+        if window.max() > 4:
+            raise InputError(f"window {number} holds token {window.max()}, tokens are 0 to 4", where="predictor")
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices cut into micro-batches of one length each."""
+        groups: dict[int, list[int]] = {}
+        for index, length in enumerate(lengths):
+            groups.setdefault(length, []).append(index)
+        for length, group in groups.items():
+            size = self.micro_batch
+            if self.device.type == "cpu":
+                size = min(size, max(1, CPU_BATCH_BASES // length))
+            for begin in range(0, len(group), size):
+                yield group[begin : begin + size]
+
+    def _run(self, stack_BL: Tokens, wanted: Sequence[str]) -> list[Outputs]:
+        """One micro-batch, halved as often as memory asks for it."""
+        try:
+            return self._run_ensemble(stack_BL, wanted)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).splitlines()[0]
+        except RuntimeError as error:
+            if "DefaultCPUAllocator" not in str(error):
+                raise
+            reason = "the machine's memory is full"
+        # Outside the handler: the error's traceback would keep the failed batch's tensors alive.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(stack_BL) == 1:
+            raise SystemFailure(
+                f"one window of {stack_BL.shape[1]} bp does not fit into memory ({reason})",
+                where=str(self.device),
+                fix="use a device with more memory or fewer workers on it",
+            )
+        self.halved += 1
+        middle = len(stack_BL) // 2
+        return self._run(stack_BL[:middle], wanted) + self._run(stack_BL[middle:], wanted)
+
+    def _run_ensemble(self, stack_BL: Tokens, wanted: Sequence[str]) -> list[Outputs]:
+        totals: dict[str, torch.Tensor] = {}
+        with torch.inference_mode(), _numerics(self.device, self.precision):
+            x = self._encoder.tensor(torch.from_numpy(stack_BL).to(self.device))
+            for member in self._members:
+                outputs = member(x)
+                for head in wanted:
+                    value = outputs[head].float()
+                    totals[head] = totals[head].add_(value) if head in totals else value.clone()
+            means = {head: _host(total.div_(len(self._members))) for head, total in totals.items()}
+        return [{head: means[head][row] for head in wanted} for row in range(len(stack_BL))]
+
+
+def average_strands(
+    forward: NDArray[np.float32], reverse: NDArray[np.float32], *, head: HeadInfo
+) -> NDArray[np.float32]:
+    """Mean of a head's outputs on a window and on its reverse complement, in the window's direction.
+
+    Args:
+        forward: (C, L) from the window.
+        reverse: (C, L) from its reverse complement, as the model gave it.
+        head: what the reverse complement does to the channels.
+
+    Raises:
+        InputError: the head is stranded.
+    """
+    _refuse_stranded(head)
+    order = list(range(len(head.channels)))
+    for one, other in head.pairs:
+        order[one], order[other] = other, one
+    return (forward + reverse[order, ::-1]) * np.float32(0.5)
+
+
+def _refuse_stranded(head: HeadInfo) -> None:
+    if head.symmetry == "stranded":
+        raise InputError(
+            f"head {head.name!r} reads one strand only and cannot be averaged over both",
+            where="strand averaging",
+            fix="turn strand averaging off or choose a symmetric or paired head",
+        )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} names no device", where="device", fix="use 'cpu', 'cuda' or 'cuda:N'") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not supported", where="device", fix="use 'cpu', 'cuda' or 'cuda:N'")
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        raise InputError(f"{name!r} asked for, this machine has {count} CUDA devices", where="device", fix="use 'cpu'")
+    return device
+
+
+def _checked_precision(precision: str) -> str:
+    if precision not in PRECISIONS:
+        raise InputError(f"no precision {precision!r}", where="predictor", fix=f"known: {', '.join(PRECISIONS)}")
+    return precision
+
+
+def _prepared(member: Any, device: torch.device) -> torch.nn.Module:
+    """Folded where the architecture can, on its device, weights in channels_last."""
+    if hasattr(member, "for_inference"):
+        member = member.for_inference()
+    moved: torch.nn.Module = member.to(device=device)
+    return moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _host(values: torch.Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = values.contiguous().cpu().numpy()
+    array.flags.writeable = False
+    return array
+
+
+@contextmanager
+def _numerics(device: torch.device, precision: str) -> Iterator[None]:
+    """The numeric mode for one batch, put back afterwards.
+
+    CUDA convolutions round to TF32 by default: "fp32" has to ask for the real thing, and for algorithms that give the
+    same bits every time.
+    """
+    backends: Any = torch.backends
+    tf32 = "tf32" if precision == "tf32" else "ieee"
+    settings: list[tuple[Any, str, Any]] = [
+        (backends.mkldnn.conv, "fp32_precision", "ieee"),
+        (backends.mkldnn.matmul, "fp32_precision", "ieee"),
+        (backends.cudnn.conv, "fp32_precision", tf32),
+        (backends.cudnn.rnn, "fp32_precision", tf32),
+        (backends.cuda.matmul, "fp32_precision", tf32),
+        (backends.cudnn, "deterministic", True),
+        (backends.cudnn, "benchmark", False),
+    ]
+    former = [getattr(place, name) for place, name, _ in settings]
+    try:
+        for place, name, value in settings:
+            setattr(place, name, value)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        for (place, name, _), value in zip(settings, former, strict=True):
+            setattr(place, name, value)

@@ -1,0 +1,72 @@
+"""Checks before a variant run: the right reference, and contigs that match.
+
+Each stops the run with one sentence before any model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.errors import InputError
+from engine.genome.reference import ReferenceGenome, match_contigs
+from engine.io.source import RawRecord
+from engine.io.vcf import header_contigs
+
+CHECKED_RECORDS = 10_000
+_MAX_MISMATCH_SHARE = 0.01
+_MIN_MISMATCHES = 10
+_BASES = frozenset("ACGTN")
+
+
+class ReferenceCheck:
+    """Counts REF alleles that differ from the reference among the first records of the input.
+
+    More than 1% of them means the wrong reference (at least 10, or half of a shorter input: one bad record in a small
+    file is that record's fault, and is rejected as such).
+    """
+
+    def __init__(self, reference: ReferenceGenome) -> None:
+        self._reference = reference
+        self._checked = 0
+        self._examples: list[str] = []
+        self._mismatches = 0
+
+    def __call__(self, raw: RawRecord) -> None:
+        """Look at one record; contigs that are absent from the reference stop the run here."""
+        record = raw.record
+        if record is None:
+            return
+        ref = record.ref.upper()
+        found = self._reference.fetch(record.contig, record.start, record.start + len(ref))
+        if not _BASES.issuperset(ref):
+            return
+        self._checked += 1
+        if any(base != other and "N" not in (base, other) for base, other in zip(ref, found, strict=True)):
+            self._mismatches += 1
+            if len(self._examples) < 3:
+                self._examples.append(f"{record.contig}:{record.start + 1} has {ref[:20]}, reference {found[:20]}")
+
+    def finish(self) -> None:
+        """Judge what was seen.
+
+        Raises:
+            InputError: too many mismatches.
+        """
+        least = min(_MIN_MISMATCHES, max(1, (self._checked + 1) // 2))
+        if self._mismatches >= least and self._mismatches > _MAX_MISMATCH_SHARE * self._checked:
+            raise InputError(
+                f"REF differs from the reference in {self._mismatches:,} of the first {self._checked:,} records "
+                f"({'; '.join(self._examples)})",
+                where=self._reference.path,
+                fix="give the FASTA of the genome build that the variants were called on",
+            )
+
+
+def check_contigs(contigs: Mapping[str, int], header: bytes, reference: ReferenceGenome) -> None:
+    """Contigs of the records against the reference's: names, and lengths where the header gives them.
+
+    Raises:
+        InputError: a contig is absent, named in another style, or of another length.
+    """
+    lengths = header_contigs(header)
+    match_contigs({name: lengths.get(name) for name in contigs}, reference)

@@ -1,0 +1,249 @@
+"""A variant-scoring run in the terms of the run protocol: what is opened, what keys it, what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine import registry
+from engine.genome.genes import GeneTable
+from engine.genome.reference import ReferenceGenome
+from engine.io.source import VariantSource
+from engine.io.variants import open_variants
+from engine.runtime.commit import Parts, Report
+from engine.runtime.receipts import Totals
+from engine.runtime.run import Execution, Run, noted_versions
+from engine.scoring import _variant_report
+from engine.scoring._panels import Panel
+from engine.scoring._variant_checks import CHECKED_RECORDS, ReferenceCheck, check_contigs
+from engine.scoring._variant_results import ResultOptions, command_lines, write_results
+from engine.scoring._variant_stages import VariantStages, check_gene_contigs
+from engine.storage.store import Store
+from schemas import tables
+
+JOB = "score_variants"
+SCHEMA_NAME = "variant_scores"
+_COMPONENT_VERSION = "RESULT_VERSION"
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a variant run needs beside its stages.
+
+    Attributes:
+        records_per_shard, bytes_per_shard: how the plan is cut.
+        bcf, vep_tab, partition_by_contig: further results.
+        panels: comparisons with measured values.
+        command: the command line, for the report.
+    """
+
+    records_per_shard: int
+    bytes_per_shard: int
+    bcf: bool = False
+    vep_tab: bool = False
+    partition_by_contig: bool = False
+    panels: tuple[Panel, ...] = ()
+    command: str = ""
+
+
+class VariantJob:
+    """Everything of one run that is opened on the driver, checked before any process starts."""
+
+    def __init__(self, stages: VariantStages, options: JobOptions, execution: Execution) -> None:
+        self.stages = stages
+        self.options = options
+        self.execution = execution
+        self.scorer, self.info = stages.open_component()
+        self.source: VariantSource = open_variants(stages.input_path, regions=stages.regions)
+        self._info_lines = stages.info_header(self.source.header)
+        self.reference = ReferenceGenome(stages.reference_path, contig_aliases=stages.contig_aliases)
+        self.genes = self._load_genes()
+        self._check_members()
+
+    def _load_genes(self) -> GeneTable | None:
+        path = self.stages.genes_path
+        if not self.scorer.needs_genes or path is None:
+            return None
+        genes = GeneTable.load(path, all_transcripts=self.stages.all_transcripts)
+        check_gene_contigs(genes, self.reference, path=path)
+        return genes
+
+    def _check_members(self) -> None:
+        """A tensor missing or left over stops the run here, not in a worker."""
+        if self.info is not None:
+            from engine.models._folder import check_members
+
+            check_members(self.info)
+
+    def plan(self, run: Run) -> None:
+        """Cut or take up the plan; stop at a wrong reference or foreign contigs."""
+        check = ReferenceCheck(self.reference)
+        run.plan(
+            self.source,
+            records_per_shard=self.options.records_per_shard,
+            bytes_per_shard=self.options.bytes_per_shard,
+            on_record=check,
+            on_record_limit=CHECKED_RECORDS,
+        )
+        check.finish()
+        check_contigs(run.contigs, self.source.header, self.reference)
+        for note in self.genes.notes if self.genes is not None else ():
+            run.log.warning(note)
+
+    def key(self, contigs: Mapping[str, int]) -> dict[str, Any]:
+        """Every setting and digest that can change a result, but the input's own digest."""
+        stages, options = self.stages, self.options
+        return {
+            **self._components(),
+            "regions": [f"{region.contig}:{region.start}-{region.end}" for region in stages.regions],
+            "all_transcripts": stages.all_transcripts,
+            "contig_aliases": dict(stages.contig_aliases),
+            "keep_info": list(stages.keep_info),
+            "genes": self.genes.digest if self.genes is not None else None,
+            "device": stages.device,
+            "precision": stages.precision,
+            "micro_batch": stages.micro_batch,
+            "records_per_shard": options.records_per_shard,
+            "bytes_per_shard": options.bytes_per_shard,
+            "outputs": self._outputs(),
+            **{f"reference {contig}": digest for contig, digest in self._refget(contigs).items()},
+        }
+
+    def _outputs(self) -> list[str]:
+        flags = {
+            "vcf": self.stages.write_vcf,
+            "spliceai_info": self.stages.spliceai_info,
+            "bcf": self.options.bcf,
+            "vep_tab": self.options.vep_tab,
+            "partition_by_contig": self.options.partition_by_contig,
+        }
+        return [name for name, on in flags.items() if on]
+
+    def _components(self) -> dict[str, Any]:
+        """Scorer, model, architecture and encoder, each with its RESULT_VERSION."""
+        made = registry.component("scoring", self.stages.scorer)
+        params = registry.build_params(made, self.stages.params, where=f"scorer {self.stages.scorer}")
+        found: dict[str, Any] = {
+            "scorer": self.stages.scorer,
+            "scorer_version": made.RESULT_VERSION,
+            "scorer_params": asdict(params),
+        }
+        if self.info is not None:
+            found["model"] = self.info.digest
+            for kind, name in (("models", self.info.architecture), ("encoders", self.info.encoder["name"])):
+                found[f"{kind}_version"] = getattr(registry.component(kind, name), _COMPONENT_VERSION)
+        return found
+
+    def _refget(self, contigs: Mapping[str, int]) -> dict[str, str]:
+        return {contig: self.reference.refget(contig) for contig in contigs}
+
+    def facts(self, contigs: Mapping[str, int]) -> dict[str, Any]:
+        """What the manifest tells of the run: no time, host or path."""
+        return {
+            "scorer": self.stages.scorer,
+            "model": None if self.info is None else f"{self.info.name} {self.info.version}",
+            "model_digest": None if self.info is None else self.info.digest,
+            "model_licence": None if self.info is None else self.info.licence,
+            "genes_digest": None if self.genes is None else self.genes.digest,
+            "reference": self._refget(contigs),
+            "table_schema": f"{SCHEMA_NAME} {tables.VARIANT_SCORES_VERSION}",
+            "use": "research use only; not a medical device",
+        }
+
+    def finish(self, run: Run) -> Callable[[Parts, Store], Mapping[str, int]]:
+        """The writer of the result files."""
+        options = ResultOptions(
+            header=self.source.header,
+            header_lines=[*self._info_lines, *command_lines(JOB, self._settings())],
+            contigs={contig: self.reference.length(contig) for contig in run.contigs},
+            vcf=self.stages.write_vcf,
+            bcf=self.options.bcf,
+            vep_tab=self.options.vep_tab,
+            partition_by_contig=self.options.partition_by_contig,
+        )
+        return lambda parts, store: write_results(parts, store, options)
+
+    def _settings(self) -> dict[str, object]:
+        components = self._components()
+        params = components.pop("scorer_params")
+        return {
+            **components,
+            **params,
+            "reference": Path(self.stages.reference_path).name,
+            "genes": None if self.stages.genes_path is None else Path(self.stages.genes_path).name,
+            "micro_batch": self.stages.micro_batch,
+            "precision": self.stages.precision,
+        }
+
+    @cached_property
+    def _score_columns(self) -> list[str]:
+        import pyarrow as pa
+
+        return [one.name for one in self.scorer.fields if pa.types.is_floating(one.type)]
+
+    def report(self, run: Run) -> Callable[[Parts, Totals, Mapping[str, float]], Report]:
+        """The maker of the report page."""
+
+        def make(parts: Parts, totals: Totals, timings: Mapping[str, float]) -> Report:
+            summary = _variant_report.summarise(
+                parts.tables(), panels=self.options.panels, score_columns=self._score_columns
+            )
+            provenance, times = self._provenance(run, totals), _times(self.execution, timings)
+            content = {"summary": summary.to_dict(), "provenance": provenance, "timings": times}
+            return Report(_variant_report.render(summary, provenance, times), content)
+
+        return make
+
+    def _provenance(self, run: Run, totals: Totals) -> dict[str, Any]:
+        model = None
+        if self.info is not None:
+            model = {
+                "name": self.info.name,
+                "version": self.info.version,
+                "digest": self.info.digest,
+                "licence": self.info.licence,
+            }
+        return {
+            "result_key": run.result_key,
+            "model": model,
+            "scorer": self._components(),
+            "input": {"path": self.stages.input_path, "sha256": run.input_digest, "records": run.num_records},
+            "genes": None
+            if self.genes is None
+            else {"path": self.stages.genes_path, "sha256": self.genes.digest, "genes": self.genes.num_genes},
+            "reference": self.stages.reference_path,
+            "refget": self._refget(run.contigs),
+            "notes": dict(totals.notes),
+            "versions": noted_versions(),
+            "command": self.options.command,
+        }
+
+
+def _times(execution: Execution, timings: Mapping[str, float]) -> dict[str, Any]:
+    wall = timings.get("execute_s", 0.0)
+    cpu = timings.get("cpu_s", 0.0)
+    records = timings.get("records_run", 0.0)
+    return {
+        "executor": execution.executor,
+        "workers": execution.workers,
+        "wall_s": round(timings.get("total_s", 0.0), 3),
+        "plan_s": round(timings.get("plan_s", 0.0), 3),
+        "execute_s": round(wall, 3),
+        "commit_s": round(timings.get("commit_s", 0.0), 3),
+        "cpu_s": round(cpu, 3),
+        "records_per_s": round(records / wall, 1) if wall else 0.0,
+        "records_per_cpu_s": round(records / cpu, 1) if cpu else 0.0,
+    }
+
+
+def default_workers(device: str) -> int:
+    """One per CPU this process may use, or per CUDA device."""
+    if device == "cuda":
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,318 @@
+"""The CPU stage of variant scoring: records of a shard to rows with their states, and windows for the model.
+
+Every (record, ALT, gene) becomes one row with one state. Most records of a genome lie outside genes, so the way of a
+row that is not scored is kept short: a tuple per row, no windows, columns built at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from engine.genome.genes import GeneTable, Transcript
+from engine.genome.reference import ReferenceGenome
+from engine.genome.variants import VariantRecord, classify_alt, normalise
+from engine.io.source import RawRecord, Shard, VariantSource
+from engine.scoring._contract import Fetch, Prepared, Scorer, ScoringUnit, SkippedAllele
+from schemas.states import NOT_APPLICABLE, REJECTED, SCORED
+from schemas.tables import VARIANT_SCORES
+
+Row = tuple[Any, ...]
+Reject = tuple[int, int, str, str, str]
+
+_to_n = re.compile("[RYSWKMBDHV]")
+_has_odd_letter = re.compile("[^ACGTRYSWKMBDHVN]").search
+# What each IUPAC letter of a reference may stand for; VCF 4.3, section 1.6.1, writes one of these bases in REF.
+_IUPAC = {
+    "R": "AG",
+    "Y": "CT",
+    "S": "CG",
+    "W": "AT",
+    "K": "GT",
+    "M": "AC",
+    "B": "CGT",
+    "D": "AGT",
+    "H": "ACT",
+    "V": "ACG",
+}
+MAX_REJECT_TEXT = 1000
+_MAX_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class VariantBatch:
+    """A shard between the stages.
+
+    Attributes:
+        lines: each record's line; None where it does not parse, and so has no place in the scored VCF.
+        first_record: ordinal of the first.
+        columns: the columns of schemas.tables.VARIANT_SCORES up to `strand`, then those of the kept INFO keys.
+        info_columns: kept INFO keys, one value per row.
+        states: state of each row; the rows of `units` say scored until the model has spoken.
+        reasons: reason code of each row, None where scored.
+        units: (row, what the scorer prepared).
+        rejects: rows of schemas.tables.REJECTS.
+    """
+
+    lines: Sequence[bytes | None]
+    first_record: int
+    columns: Sequence[pa.Array]
+    info_columns: Sequence[pa.Array]
+    states: list[str]
+    reasons: list[str | None]
+    units: Sequence[tuple[int, Prepared]]
+    rejects: Sequence[Reject]
+
+
+@dataclass
+class VariantReader:
+    """Reads shards; opened once per process.
+
+    Attributes:
+        source: the input.
+        reference: the genome.
+        genes: the transcripts, None where the scorer needs none.
+        scorer: the component.
+        keep_info: INFO keys copied into the table.
+        contig_aliases: contig name of the input or gene file to its name in the reference.
+    """
+
+    source: VariantSource
+    reference: ReferenceGenome
+    genes: GeneTable | None
+    scorer: Scorer
+    keep_info: tuple[str, ...]
+    contig_aliases: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        self._lengths: dict[str, int] = {}
+        self._gene_contigs: dict[str, str] = {}
+        self._fetch: Fetch = self.reference.fetch
+        if self.scorer.written_letters:
+            self._fetch = _written_letters(self.reference)
+
+    def __call__(self, shard: Shard) -> VariantBatch:
+        """All records of a shard."""
+        records = self.source.read(shard)
+        rows = _Rows()
+        for raw in records:
+            self._add(raw, rows)
+        return VariantBatch(
+            lines=[None if raw.record is None else raw.line for raw in records],
+            first_record=shard.first_record,
+            columns=_columns(rows.rows),
+            info_columns=_info_columns(records, rows.rows, shard.first_record, self.keep_info),
+            states=rows.states,
+            reasons=rows.reasons,
+            units=rows.units,
+            rejects=rows.rejects,
+        )
+
+    def _add(self, raw: RawRecord, rows: _Rows) -> None:
+        record = raw.record
+        if record is None:
+            code, sentence = raw.problem or ("malformed_record", "the line does not parse")
+            rows.add((raw.ordinal, *[None] * 5, 0, *[None] * 7), REJECTED, code)
+            rows.reject(raw, 0, code, sentence)
+            return
+        head = (raw.ordinal, record.contig, record.start, record.id, record.ref)
+        if not record.alts:
+            rows.add((*head, None, 0, *[None] * 7), NOT_APPLICABLE, "reference_only")
+            return
+        problem = record_problem(record, self.reference, length=self._length(record.contig))
+        for number, alt in enumerate(record.alts, 1):
+            if problem is not None:
+                rows.add((*head, alt, number, *[None] * 7), REJECTED, problem[0])
+                rows.reject(raw, number, *problem)
+                continue
+            self._add_alt(raw, record, head=head, alt=alt, number=number, rows=rows)
+
+    def _length(self, contig: str) -> int:
+        length = self._lengths.get(contig)
+        if length is None:
+            length = self._lengths[contig] = self.reference.length(contig)
+        return length
+
+    def _add_alt(
+        self, raw: RawRecord, record: VariantRecord, *, head: tuple[Any, ...], alt: str, number: int, rows: _Rows
+    ) -> None:
+        odd = classify_alt(record.ref, alt)
+        if odd is not None:
+            rows.add((*head, alt, number, *[None] * 7), *odd)
+            if odd[0] == REJECTED:
+                rows.reject(raw, number, odd[1], f"REF {_shown(record.ref)}, ALT {_shown(alt)}")
+            return
+        key = (*head, alt, number, *self._normal_form(record, alt))
+        if self.genes is None:
+            self._add_unit(raw, record, key=key, transcript=None, rows=rows)
+            return
+        transcripts = self.genes.transcripts_at(self._gene_contig(record.contig), record.start)
+        if not transcripts:
+            rows.add((*key, None, None, None, None), NOT_APPLICABLE, "outside_genes")
+        for transcript in transcripts:
+            self._add_unit(raw, record, key=key, transcript=transcript, rows=rows)
+
+    def _normal_form(self, record: VariantRecord, alt: str) -> tuple[int, str, str]:
+        if len(record.ref) == 1 and len(alt) == 1:
+            return record.start, record.ref.upper(), alt.upper()
+        return normalise(record.contig, record.start, record.ref, alt, self.reference.fetch)
+
+    def _gene_contig(self, contig: str) -> str:
+        """The gene table's name of a contig; the contig's own where the table has none."""
+        name = self._gene_contigs.get(contig)
+        if name is None:
+            assert self.genes is not None
+            name = gene_contig(contig, self.genes.contigs, self.contig_aliases)
+            self._gene_contigs[contig] = name
+        return name
+
+    def _add_unit(
+        self,
+        raw: RawRecord,
+        record: VariantRecord,
+        *,
+        key: tuple[Any, ...],
+        transcript: Transcript | None,
+        rows: _Rows,
+    ) -> None:
+        """A row to be scored, unless the scorer says why not."""
+        length = self._length(record.contig)
+        unit = ScoringUnit(record.contig, length, record.start, record.ref.upper(), key[5].upper(), transcript)
+        prepared = self.scorer.prepare(unit, self._fetch)
+        gene: tuple[str | None, ...] = (None, None, None, None)
+        if transcript is not None:
+            gene = (transcript.gene_id, transcript.symbol, transcript.transcript_id, transcript.strand)
+        if isinstance(prepared, SkippedAllele):
+            rows.add((*key, *gene), prepared.state, prepared.reason)
+            if prepared.state == REJECTED:
+                rows.reject(raw, key[6], prepared.reason, prepared.sentence)
+            return
+        rows.units.append((len(rows.rows), prepared))
+        rows.add((*key, *gene), SCORED, None)
+
+
+class _Rows:
+    """Rows of a shard as they are made."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.states: list[str] = []
+        self.reasons: list[str | None] = []
+        self.units: list[tuple[int, Prepared]] = []
+        self.rejects: list[Reject] = []
+
+    def add(self, row: Row, state: str, reason: str | None) -> None:
+        self.rows.append(row)
+        self.states.append(state)
+        self.reasons.append(reason)
+
+    def reject(self, raw: RawRecord, alt_index: int, reason: str, sentence: str) -> None:
+        self.rejects.append((raw.ordinal, alt_index, reason, sentence, reject_text(raw.line)))
+
+
+def reject_text(line: bytes) -> str:
+    """The first eight columns of a line, cut where they are long; what is no text shows as a replacement sign."""
+    return b"\t".join(line.split(b"\t", 8)[:8]).decode("utf-8", "replace")[:MAX_REJECT_TEXT]
+
+
+def record_problem(
+    record: VariantRecord, reference: ReferenceGenome, *, length: int | None = None
+) -> tuple[str, str] | None:
+    """Why no allele of a record fits the reference: (reason code, sentence), or None.
+
+    Case does not matter. A REF base may stand where the reference holds an IUPAC letter for it; alleles are never
+    swapped.
+
+    Args:
+        record: the site.
+        reference: the genome.
+        length: of the record's contig, looked up where not given.
+
+    Raises:
+        InputError: the contig is not in the reference.
+    """
+    start, ref = record.start, record.ref
+    length = reference.length(record.contig) if length is None else length
+    place = f"{record.contig}:{start + 1:,}"
+    if not 0 <= start < length:
+        return "bad_position", f"{place} is outside the contig of {length:,} bases"
+    end = start + len(ref)
+    if end > length:
+        return "past_contig_end", f"REF of {len(ref):,} bases at {place} reaches past the contig of {length:,} bases"
+    found = reference.fetch(record.contig, start, end)
+    if found == ref:
+        return None
+    upper = ref.upper()
+    if _has_odd_letter(upper):
+        return None  # not a matter of the reference: the alleles are classified one by one
+    if _to_n.sub("N", upper) == found or _agrees(upper, _written_letters(reference)(record.contig, start, end)):
+        return None
+    return "ref_mismatch", f"REF is {_shown(ref)} at {place}, where the reference has {_shown(found)}"
+
+
+def _agrees(ref: str, written: str) -> bool:
+    """Whether REF is what the reference says, IUPAC letters standing for any of their bases."""
+    pairs = zip(ref, written.upper(), strict=True)
+    return all(base == letter or base in _IUPAC.get(letter, "") for base, letter in pairs)
+
+
+def _written_letters(reference: ReferenceGenome) -> Fetch:
+    """As `reference.fetch`, but IUPAC letters and case stay as the FASTA has them; N outside the contig."""
+
+    def fetch(contig: str, start: int, end: int) -> str:
+        low, high = reference._ensure(contig, start, end)
+        inside = reference._raw[low - reference._low : high - reference._low].decode("latin-1")
+        return "N" * (min(low, end) - start) + inside + "N" * (end - max(high, start))
+
+    return fetch
+
+
+def gene_contig(contig: str, known: set[str], aliases: Mapping[str, str]) -> str:
+    """The name a gene table has for a contig of the input, both ways through the aliases.
+
+    Args:
+        contig: as the input names it.
+        known: contigs of the gene table.
+        aliases: name in the input or gene file to name in the reference.
+    """
+    name = aliases.get(contig, contig)
+    same = (other for other, target in aliases.items() if target == name)
+    return next((one for one in (contig, name, *same) if one in known), contig)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}... ({len(text):,} bases)"
+
+
+def _columns(rows: Sequence[Row]) -> list[pa.Array]:
+    """Columns of VARIANT_SCORES but for state and reason, which the model may still change."""
+    fields = list(VARIANT_SCORES)[:14]
+    if not rows:
+        return [pa.array([], one.type) for one in fields]
+    return [pa.array(values, one.type) for values, one in zip(zip(*rows, strict=True), fields, strict=True)]
+
+
+def _info_columns(
+    records: Sequence[RawRecord], rows: Sequence[Row], first_record: int, keys: Sequence[str]
+) -> list[pa.Array]:
+    if not keys:
+        return []
+    kept = [_info_values(raw.line, keys) if raw.record is not None else [None] * len(keys) for raw in records]
+    return [pa.array([kept[row[0] - first_record][index] for row in rows], pa.string()) for index in range(len(keys))]
+
+
+def _info_values(line: bytes, keys: Sequence[str]) -> list[str | None]:
+    """Texts of INFO keys as written; "true" for a flag, None where absent."""
+    fields = line.split(b"\t", 8)
+    found: dict[str, str] = {}
+    for entry in fields[7].decode("utf-8", "replace").split(";") if len(fields) > 7 else ():
+        key, sign, value = entry.partition("=")
+        found.setdefault(key, value if sign else "true")
+    return [found.get(key) for key in keys]
+
+
+ReadShard = Callable[[Shard], VariantBatch]

@@ -1,0 +1,175 @@
+"""Variant scoring as the two stages that an executor runs, and what its outputs look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from engine import __version__, registry
+from engine.errors import InputError
+from engine.genome.genes import GeneTable
+from engine.genome.reference import ReferenceGenome
+from engine.io.regions import Region
+from engine.io.source import Shard
+from engine.io.variants import open_variants
+from engine.io.vcf import header_info_ids
+from engine.models._info import ModelInfo, open_model
+from engine.runtime.stages import ShardOutput
+from engine.scoring._contract import InfoField, Scorer
+from engine.scoring._variant_reader import VariantBatch, VariantReader, gene_contig
+from engine.scoring._variant_scorer import REASON_FIELD, STATE_FIELD, VariantScorer
+from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta
+from schemas import tables
+
+
+@dataclass(frozen=True)
+class VariantStages:
+    """Everything both stages need; picklable, opened once per process.
+
+    Attributes:
+        input_path: variants on a local path.
+        reference_path: FASTA.
+        genes_path: annotation; needed by scorers of genes.
+        model: zoo name or model folder; needed by scorers of a model.
+        scorer: name of the scorer.
+        params: its parameters.
+        regions: selected regions; none selects all.
+        contig_aliases: contig name of the input or gene file to its name in the reference.
+        all_transcripts: a row per transcript instead of per gene.
+        keep_info: INFO keys copied to columns `info_<KEY>`.
+        device: device of the model.
+        precision: numeric mode of the model.
+        micro_batch: most windows through the model at once.
+        spliceai_info: write the tag SpliceAI too.
+        write_vcf: write scored VCF text.
+    """
+
+    input_path: str
+    reference_path: str
+    genes_path: str | None = None
+    model: str | None = None
+    scorer: str = "splice_delta"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
+    contig_aliases: Mapping[str, str] = field(default_factory=dict)
+    all_transcripts: bool = False
+    keep_info: tuple[str, ...] = ()
+    device: str = "cpu"
+    precision: str = "fp32"
+    micro_batch: int = 64
+    spliceai_info: bool = False
+    write_vcf: bool = True
+
+    def open_component(self) -> tuple[Scorer, ModelInfo | None]:
+        """The scorer, its parameters checked against the model, and the model's description; loads no weights.
+
+        Raises:
+            InputError: unknown scorer or parameter, no such model, or one that the scorer cannot read.
+        """
+        made = registry.component("scoring", self.scorer)
+        params = registry.build_params(made, self.params, where=f"scorer {self.scorer}")
+        info = open_model(self.model) if made.needs_model and self.model is not None else None
+        if made.needs_genes and self.genes_path is None:
+            fix = "give a GTF, GFF3 or SpliceAI annotation table"
+            raise InputError(f"the scorer {self.scorer} needs genes", where="genes", fix=fix)
+        scorer: Scorer = made(params, info)
+        self._check_spliceai(scorer, info)
+        return scorer, info
+
+    def _check_spliceai(self, scorer: Scorer, info: ModelInfo | None) -> None:
+        if not self.spliceai_info:
+            return
+        tag = info.score_tag if info is not None else ""
+        if tag != SPLICEAI_FIELD.id or not isinstance(scorer, SpliceDelta):
+            name = "no model" if info is None else f"model {info.name}"
+            raise InputError(
+                f"the tag SpliceAI stands for SpliceAI's own weights, asked for with {name} and scorer {self.scorer}",
+                where="spliceai_info",
+                fix="leave it out, or score with imported SpliceAI weights and splice_delta",
+            )
+
+    def schema(self) -> pa.Schema:
+        """Columns of the table: common ones, the scorer's, kept INFO keys."""
+        scorer, _ = self.open_component()
+        return self._schema(scorer)
+
+    def _schema(self, scorer: Scorer) -> pa.Schema:
+        kept = [tables.field(f"info_{key}", pa.string(), f"INFO {key} as written") for key in self.keep_info]
+        return pa.schema([*tables.VARIANT_SCORES, *scorer.fields, *kept])
+
+    def info_fields(self) -> tuple[InfoField, ...]:
+        """All INFO tags of the scored VCF."""
+        scorer, _ = self.open_component()
+        own = (STATE_FIELD, REASON_FIELD, *scorer.info_fields)
+        return (*own, SPLICEAI_FIELD) if self.spliceai_info else own
+
+    def info_header(self, header: bytes = b"") -> list[bytes]:
+        """`##INFO` lines, without line ends, to be added to the input's header.
+
+        Raises:
+            InputError: the header has one of our ids already, as after a former run.
+        """
+        made = self.info_fields()
+        present = header_info_ids(header)
+        doubled = [one.id for one in made if one.id in present]
+        if doubled:
+            tags = ",".join(f"INFO/{name}" for name in doubled)
+            raise InputError(
+                f"the input already has the INFO tag {doubled[0]}, which this run would write again",
+                where=self.input_path,
+                fix=f"remove it first: bcftools annotate -x {tags} -Oz -o clean.vcf.gz {self.input_path}",
+            )
+        return [one.header_line(version=__version__) for one in made]
+
+    def open_reader(self) -> Callable[[Shard], VariantBatch]:
+        """See runtime.stages.Stages."""
+        scorer, _ = self.open_component()
+        reference = ReferenceGenome(self.reference_path, contig_aliases=self.contig_aliases)
+        genes = None
+        if scorer.needs_genes and self.genes_path is not None:
+            genes = GeneTable.load(self.genes_path, all_transcripts=self.all_transcripts)
+            check_gene_contigs(genes, reference, path=self.genes_path)
+        return VariantReader(
+            source=open_variants(self.input_path, regions=self.regions),
+            reference=reference,
+            genes=genes,
+            scorer=scorer,
+            keep_info=self.keep_info,
+            contig_aliases=self.contig_aliases,
+        )
+
+    def open_scorer(self) -> Callable[[VariantBatch], ShardOutput]:
+        """See runtime.stages.Stages."""
+        scorer, info = self.open_component()
+        predictor = None
+        if info is not None:
+            from engine.scoring._predictor import Predictor
+
+            predictor = Predictor(info, device=self.device, precision=self.precision, micro_batch=self.micro_batch)
+        return VariantScorer(
+            scorer=scorer,
+            predictor=predictor,
+            schema=self._schema(scorer),
+            write_vcf=self.write_vcf,
+            spliceai_info=self.spliceai_info,
+        )
+
+
+def check_gene_contigs(genes: GeneTable, reference: ReferenceGenome, *, path: str) -> None:
+    """Refuse an annotation none of whose contigs is in the reference: it names them in another style.
+
+    Raises:
+        InputError: both styles are named.
+    """
+    known = genes.contigs
+    if any(gene_contig(name, known, reference.contig_aliases) in known for name in reference.contigs):
+        return
+    ours, theirs = sorted(known)[0], next(iter(reference.contigs))
+    raise InputError(
+        f"the annotation names its contigs as in {ours!r}, the reference as in {theirs!r}, and none is in both",
+        where=path,
+        fix="use an annotation of the same naming style, or set contig_aliases",
+    )

@@ -1,0 +1,405 @@
+"""How an allele changes the splice sites of a gene: gain and loss of acceptors and donors near the variant.
+
+The definitions are those of SpliceAI 1.3.1 (Jaganathan et al. 2019, Cell 176:535), per record, ALT and transcript:
+
+- the sequence outside the transcript is N, in REF and in ALT; both are read in transcript orientation;
+- ALT is brought back onto reference positions: a deleted position has probability 0, an insertion the channel-wise
+  maximum over its anchor and the inserted bases, at the anchor;
+- DS is the largest gain or loss within `distance` of the variant, DP its position less POS in genome direction on both
+  strands, the lowest coordinate where several tie;
+- masking takes the winner away where it is no news (a gain at, or a loss anywhere but at the exon edge nearest to the
+  variant) and does not promote the runner-up.
+
+MNVs and delins, which SpliceAI refuses, are trimmed and pair their bases from the left
+(engine/scoring/_allele_windows.py).
+
+Shape letters: K channels, L reference outputs, E outputs of the ALT window, D positions within the distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import InputError
+from engine.genome.genes import Transcript
+from engine.genome.windows import onto_reference, reverse_complement, tokens_from_text
+from engine.models._info import ModelInfo
+from engine.scoring import _exon_sites
+from engine.scoring._allele_windows import Edit, allele_tokens, edit_of
+from engine.scoring._contract import (
+    AlleleRow,
+    Fetch,
+    InfoField,
+    Prepared,
+    ScoringUnit,
+    SkippedAllele,
+    Tokens,
+    Track,
+    encode_info,
+    float_text,
+    named_head,
+    not_finite,
+)
+from schemas.tables import field
+
+COMPATIBILITIES = ("none", "spliceai-1.3.1")
+MAX_DISTANCE = 10_000
+MAX_ALLELE_LENGTH = 1_000_000
+NAMES = ("ag", "al", "dg", "dl")
+_MEANINGS = ("acceptor gain", "acceptor loss", "donor gain", "donor loss")
+SPLICEAI_FIELD = InfoField(
+    "SpliceAI",
+    ".",
+    "String",
+    "SpliceAI variant annotation. These include delta scores (DS) and delta positions (DP) for acceptor gain (AG), "
+    "acceptor loss (AL), donor gain (DG), and donor loss (DL). "
+    "Format: ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL",
+)
+
+# SpliceAI 1.3.1 encodes a letter by its character code modulo 5, of which only A, C, G, T and N are meant.
+_SPLICEAI_TOKEN = np.array([4, 0, 1, 2, 3], dtype=np.uint8)[np.arange(256) % 5]
+for _token, _letter in enumerate("ACGTN"):
+    _SPLICEAI_TOKEN[ord(_letter)] = _token
+
+
+def _fields() -> tuple[pa.Field, ...]:
+    deltas = [
+        field(f"ds_{name}", pa.float32(), f"largest {meaning} within the distance, a difference of probabilities")
+        for name, meaning in zip(NAMES, _MEANINGS, strict=True)
+    ]
+    places = [
+        field(f"dp_{name}", pa.int32(), f"where the {meaning} is: bases from POS in genome direction")
+        for name, meaning in zip(NAMES, _MEANINGS, strict=True)
+    ]
+    flags = "what the compatibility mode did to this row, comma-separated: long_deletion, iupac_letters; else empty"
+    return (
+        *deltas,
+        *places,
+        field("ds_max", pa.float32(), "largest of the four deltas"),
+        field("flags", pa.string(), flags),
+    )
+
+
+@dataclass(frozen=True)
+class SpliceDeltaParams:
+    """What may be asked.
+
+    Attributes:
+        distance: DS and DP look at positions up to this far from the variant, in bases.
+        mask: set gains at the nearest annotated exon edge, and losses elsewhere, to 0.
+        compatibility: "none", or "spliceai-1.3.1" to reproduce that tool's artefacts and refusals; rows that an
+            artefact changes are flagged.
+        exon_sites: add the signed change at the known sites of one exon (engine/scoring/_exon_sites.py).
+        max_allele_length: longer REF or ALT is rejected, in bases.
+        head: the model's head with channels acceptor and donor.
+    """
+
+    distance: int = 50
+    mask: bool = False
+    compatibility: str = "none"
+    exon_sites: bool = False
+    max_allele_length: int = 10_000
+    head: str = "splice"
+
+    def __post_init__(self) -> None:
+        for name, high in (("distance", MAX_DISTANCE), ("max_allele_length", MAX_ALLELE_LENGTH)):
+            value, low = getattr(self, name), 0 if name == "distance" else 1
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"{name} must be a whole number from {low} to {high}, found {value!r}")
+        for name in ("mask", "exon_sites"):
+            value = getattr(self, name)
+            if value not in (0, 1) or not isinstance(value, int):
+                raise ValueError(f"{name} must be true or false, found {value!r}")
+            object.__setattr__(self, name, bool(value))
+        if self.compatibility not in COMPATIBILITIES:
+            known = ", ".join(COMPATIBILITIES)
+            raise ValueError(f"compatibility must be one of {known}, found {self.compatibility!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the outputs mean; 0-based reference coordinates.
+
+    Attributes:
+        start: written start.
+        edit: the allele as scored.
+        low: position of output 0 in both windows.
+        nearest_edge: the annotated exon edge nearest to the edit's centre.
+        is_minus: the windows are reverse complements.
+        flags: see the column.
+        exon: what to read at the exon's sites, if asked.
+    """
+
+    start: int
+    edit: Edit
+    low: int
+    nearest_edge: int
+    is_minus: bool
+    flags: str
+    exon: _exon_sites.ExonReading | None
+
+
+class SpliceDelta:
+    """See the module's docstring.
+
+    Raises:
+        InputError: the model's head has no channels acceptor and donor.
+    """
+
+    Params = SpliceDeltaParams
+    RESULT_VERSION = 1
+    needs_model = True
+    needs_genes = True
+
+    def __init__(self, params: SpliceDeltaParams, info: ModelInfo | None) -> None:
+        self.params = params
+        head = named_head(info, params.head, scorer="splice_delta")
+        assert info is not None
+        if not {"acceptor", "donor"} <= set(head.channels):
+            what = f"head {head.name!r} has channels {', '.join(head.channels)}"
+            raise InputError(what, where=f"model {info.name}", fix="name a head with channels acceptor and donor")
+        self._head = head.name
+        self._channels = [head.channels.index("acceptor"), head.channels.index("donor")]
+        self._flank = info.context_bp // 2
+        self._is_peer = params.compatibility == "spliceai-1.3.1"
+        self.written_letters = self._is_peer
+        self.heads = (head.name, *(("pwm", "hexamer") if params.exon_sites else ()))
+        self.heads = tuple(name for name in self.heads if name in info.heads)
+        self._exons = _exon_sites.ExonReader(info, head) if params.exon_sites else None
+        self.fields = _fields() + (_exon_sites.FIELDS if params.exon_sites else ())
+        self.info_fields = _info_fields(exon_sites=params.exon_sites)
+
+    def prepare(self, unit: ScoringUnit, fetch: Fetch) -> Prepared | SkippedAllele:
+        """Windows of REF and ALT in transcript orientation, with D + context / 2 bases on either side."""
+        transcript = unit.transcript
+        assert transcript is not None
+        skipped = self._refusal(unit)
+        if skipped is not None:
+            return skipped
+        edit = edit_of(unit, fetch)
+        low, high = self._span(edit)
+        letters = _Letters(unit.contig, fetch, self._is_peer, (transcript.start, transcript.end))
+        windows = allele_tokens(
+            edit,
+            letters.read,
+            letters.write,
+            low=low,
+            high=high,
+            flank=self._flank,
+            bounds=(transcript.start, transcript.end),
+        )
+        is_minus = transcript.strand == "-"
+        exon = None
+        if self._exons is not None:
+            exon = _exon_sites.exon_reading(unit, transcript, fetch, reach=self._flank)
+        return Prepared(
+            tuple(reverse_complement(window) for window in windows) if is_minus else windows,
+            _Reading(
+                start=unit.start,
+                edit=edit,
+                low=low,
+                nearest_edge=nearest_edge(transcript, edit.centre),
+                is_minus=is_minus,
+                flags=self._flags(edit, letters),
+                exon=exon,
+            ),
+        )
+
+    def _span(self, edit: Edit) -> tuple[int, int]:
+        """Positions that outputs are wanted for: the distance, and for exons all that the allele can change."""
+        reach = self.params.distance
+        low, high = edit.centre - reach, edit.centre + reach + 1
+        if self._exons is None:
+            return low, high
+        wide = max(self._flank, _exon_sites.HEXAMER_BASES)
+        return min(low, edit.centre - wide), max(high, edit.end + wide)
+
+    def _refusal(self, unit: ScoringUnit) -> SkippedAllele | None:
+        longest = max(len(unit.ref), len(unit.alt))
+        if self._is_peer:
+            skipped = self._peer_refusal(unit)
+            if skipped is not None:
+                return skipped
+        if longest > self.params.max_allele_length:
+            limit = self.params.max_allele_length
+            return SkippedAllele("allele_too_long", f"an allele of {longest:,} bases, the limit is {limit:,}")
+        return None
+
+    def _peer_refusal(self, unit: ScoringUnit) -> SkippedAllele | None:
+        """What SpliceAI 1.3.1 leaves out, in its own order."""
+        reach = self.params.distance + self._flank
+        if unit.start - reach < 0 or unit.start + reach >= unit.contig_length:
+            return SkippedAllele(
+                "near_contig_end",
+                f"{unit.contig}:{unit.start + 1:,} is within {reach:,} bases of an end of the contig, where SpliceAI "
+                "1.3.1 gives no score",
+            )
+        if len(unit.ref) > 2 * self.params.distance:
+            what = f"SpliceAI 1.3.1 refuses a REF of {len(unit.ref):,} bases, more than twice the distance"
+            return SkippedAllele("peer_refusal", what)
+        if len(unit.ref) > 1 and len(unit.alt) > 1:
+            what = f"SpliceAI 1.3.1 refuses {len(unit.ref)} bases for {len(unit.alt)} (MNV or delins)"
+            return SkippedAllele("peer_refusal", what)
+        return None
+
+    def _flags(self, edit: Edit, letters: _Letters) -> str:
+        if not self._is_peer:
+            return ""
+        is_long = edit.num_ref - len(edit.alt) > self.params.distance
+        return ",".join(["long_deletion"] * is_long + ["iupac_letters"] * letters.has_odd)
+
+    def score(self, prepared: Prepared, tracks: Sequence[Mapping[str, Track]]) -> tuple[Any, ...] | SkippedAllele:
+        """Values of `fields` from the outputs of the REF and the ALT window."""
+        reading: _Reading = prepared.reading
+        if reading.is_minus:
+            tracks = [{head: track[:, ::-1] for head, track in one.items()} for one in tracks]
+        ref, alt = (track[self._head][self._channels] for track in tracks)
+        begin = reading.edit.centre - self.params.distance - reading.low
+        ref_KD = ref[:, begin : begin + 2 * self.params.distance + 1]
+        alt_KD = self._onto_reference(alt, reading, begin)
+        if not (np.isfinite(ref_KD).all() and np.isfinite(alt_KD).all()):
+            return not_finite(self._head)
+        values = (*self._deltas(ref_KD, alt_KD, reading), reading.flags)
+        if self._exons is None or reading.exon is None:
+            return values
+        exon = self._exons.values(reading.exon, tracks[0], tracks[1], low=reading.low)
+        return exon if isinstance(exon, SkippedAllele) else values + exon
+
+    def _onto_reference(self, alt_KE: Track, reading: _Reading, begin: int) -> Track:
+        """ALT outputs on the positions within the distance, (K, D)."""
+        edit, num = reading.edit, 2 * self.params.distance + 1
+        if not self._is_peer:
+            positions = edit.positions(reading.low, alt_KE.shape[1])
+            start = edit.centre - self.params.distance
+            return onto_reference(alt_KE, positions, start=start, end=start + num)
+        # The window of SpliceAI 1.3.1 is no longer for a deletion, so past the middle it has too few outputs and the
+        # zeros of a deletion longer than the distance move onto positions before it.
+        middle, num_alt = self.params.distance, len(edit.alt)
+        outputs = alt_KE[:, begin : begin + num - edit.num_ref + num_alt]
+        if edit.num_ref >= num_alt:
+            gap = np.zeros((outputs.shape[0], edit.num_ref - num_alt), dtype=outputs.dtype)
+            return np.concatenate([outputs[:, : middle + num_alt], gap, outputs[:, middle + num_alt :]], axis=1)
+        anchor = outputs[:, middle : middle + num_alt].max(axis=1, keepdims=True)
+        return np.concatenate([outputs[:, :middle], anchor, outputs[:, middle + num_alt :]], axis=1)
+
+    def _deltas(self, ref_KD: Track, alt_KD: Track, reading: _Reading) -> tuple[Any, ...]:
+        """The four DS, the four DP and the largest DS."""
+        start = reading.edit.centre - self.params.distance
+        scores: list[float] = []
+        places: list[int] = []
+        for channel in range(2):
+            for is_loss in (False, True):
+                one, other = (alt_KD, ref_KD) if is_loss else (ref_KD, alt_KD)
+                change_D = other[channel] - one[channel]
+                index = int(change_D.argmax())
+                is_known = start + index == reading.nearest_edge
+                is_masked = self.params.mask and is_known != is_loss
+                scores.append(0.0 if is_masked else float(change_D[index]))
+                places.append(start + index - reading.start)
+        return (*scores, *places, max(scores))
+
+    def info_values(self, alleles: Sequence[Sequence[AlleleRow]]) -> list[tuple[str, list[str]]]:
+        """The largest of each delta over the genes of an ALT, with the position that goes with it."""
+        scored = [[row for row in rows if row.values is not None] for rows in alleles]
+        entries: list[tuple[str, list[str]]] = []
+        for index, name in enumerate(NAMES):
+            best = [_best(rows, index) for rows in scored]
+            entries.append((f"RPL_DS_{name.upper()}", [_text(row, index, float_text) for row in best]))
+            entries.append((f"RPL_DP_{name.upper()}", [_text(row, 4 + index, str) for row in best]))
+        best = [_best(rows, 8) for rows in scored]
+        entries.append(("RPL_DS_MAX", [_text(row, 8, float_text) for row in best]))
+        entries.append(("RPL_GENE", [encode_info(row.symbol or ".") if row else "." for row in best]))
+        if self.params.exon_sites:
+            index = len(self.fields) - 1
+            entries.append(("RPL_INCLUSION", [_inclusion_text(rows, index) for rows in scored]))
+        return entries
+
+    def spliceai_value(self, alleles: Sequence[Sequence[AlleleRow]]) -> str | None:
+        """The value of the tag SpliceAI, ALT-major then in gene-table order; None where it has nothing to say."""
+        texts = []
+        for row in (row for rows in alleles for row in rows):
+            if row.values is not None:
+                numbers = "|".join(f"{value:.2f}" for value in row.values[:4])
+                places = "|".join(str(value) for value in row.values[4:8])
+                texts.append(f"{row.alt}|{encode_info(row.symbol or '.')}|{numbers}|{places}")
+            elif row.reason == "peer_refusal" and 1 < len(row.ref) <= 2 * self.params.distance:
+                # SpliceAI says of an MNV or delins that it does not score it, and nothing of a long REF.
+                texts.append(f"{row.alt}|{encode_info(row.symbol or '.')}|.|.|.|.|.|.|.|.")
+        return ",".join(texts) or None
+
+
+class _Letters:
+    """Reads tokens, and remembers whether SpliceAI would have taken a letter for a base that it is not."""
+
+    def __init__(self, contig: str, fetch: Fetch, is_peer: bool, bounds: tuple[int, int]) -> None:
+        self._contig, self._fetch, self._is_peer = contig, fetch, is_peer
+        self._bounds = bounds
+        self.has_odd = False
+
+    def read(self, start: int, end: int) -> Tokens:
+        text = self._fetch(self._contig, start, end)
+        if self._is_peer:
+            inside = text[max(0, self._bounds[0] - start) : max(0, self._bounds[1] - start)]
+            self._note(inside)
+        return self._tokens(text)
+
+    def write(self, text: str) -> Tokens:
+        self._note(text)
+        return self._tokens(text)
+
+    def _note(self, text: str) -> None:
+        self.has_odd = self.has_odd or bool(set(text.upper()) - set("ACGTN"))
+
+    def _tokens(self, text: str) -> Tokens:
+        if not self._is_peer:
+            return tokens_from_text(text)
+        return _SPLICEAI_TOKEN[np.frombuffer(text.upper().encode("latin-1", "replace"), dtype=np.uint8)]
+
+
+def nearest_edge(transcript: Transcript, position: int) -> int:
+    """The first or last base of an exon nearest to a position, the lowest where two tie (0-based)."""
+    edges = (edge for start, end in transcript.exons for edge in (start, end - 1))
+    return min(edges, key=lambda edge: (abs(edge - position), edge))
+
+
+def _best(rows: Sequence[AlleleRow], index: int) -> AlleleRow | None:
+    """The row with the largest value, the first where several tie."""
+    best: AlleleRow | None = None
+    for row in rows:
+        if row.values is not None and (best is None or best.values is None or row.values[index] > best.values[index]):
+            best = row
+    return best
+
+
+def _text(row: AlleleRow | None, index: int, write: Callable[[Any], str]) -> str:
+    return "." if row is None or row.values is None else write(row.values[index])
+
+
+def _inclusion_text(rows: Sequence[AlleleRow], index: int) -> str:
+    """The inclusion change furthest from 0 over the genes of an ALT."""
+    found = [row.values[index] for row in rows if row.values is not None and row.values[index] is not None]
+    return float_text(max(found, key=abs) if found else None)
+
+
+def _info_fields(*, exon_sites: bool) -> tuple[InfoField, ...]:
+    made = []
+    for name, meaning in zip(NAMES, _MEANINGS, strict=True):
+        tag = name.upper()
+        made.append(InfoField(f"RPL_DS_{tag}", "A", "Float", f"Delta score of {meaning}, largest over genes"))
+        place = f"Position of the {meaning} in RPL_DS_{tag}, bases from POS in genome direction"
+        made.append(InfoField(f"RPL_DP_{tag}", "A", "Integer", place))
+    made.append(InfoField("RPL_DS_MAX", "A", "Float", "Largest of the four delta scores over genes"))
+    gene = "Symbol of the gene with RPL_DS_MAX, percent-encoded where VCF requires it"
+    made.append(InfoField("RPL_GENE", "A", "String", gene))
+    if exon_sites:
+        text = "Change of the logit of the nearest exon's inclusion, of the gene where it is furthest from 0"
+        made.append(InfoField("RPL_INCLUSION", "A", "Float", text))
+    return tuple(made)
+
+
+COMPONENT = SpliceDelta

@@ -1,0 +1,100 @@
+"""Score every variant: source -> window -> encode -> model -> score -> sink -> commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.io.regions import parse_regions
+from engine.runtime.commit import commit, finished_outcome
+from engine.runtime.inputs import local_input
+from engine.runtime.install import check_installation
+from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
+from engine.scoring._panels import Panel
+from engine.scoring._variant_job import JOB, SCHEMA_NAME, JobOptions, VariantJob, default_workers
+from engine.scoring._variant_results import VCF
+from engine.scoring._variant_stages import VariantStages
+from engine.storage.store import Store
+from schemas import tables
+from schemas.jobs.score_variants import ScoreVariantsSpec
+
+
+def run(spec: ScoreVariantsSpec, context: RunContext) -> RunOutcome:
+    """Run or resume the job; a finished run is left as it is.
+
+    Raises:
+        ReplisomeError: in one sentence; its `exit_code` is the command's.
+    """
+    with open_run(spec.output, job=JOB, context=context) as run:
+        job = _planned(spec, context, run)
+        if run.finished():
+            return finished_outcome(run)
+        run.execute(
+            job.stages,
+            schema_name=SCHEMA_NAME,
+            schema_version=tables.VARIANT_SCORES_VERSION,
+            execution=job.execution,
+            max_reject_fraction=spec.max_reject_fraction,
+        )
+        return commit(run, finish=job.finish(run), report=job.report(run), facts=job.facts(run.contigs))
+
+
+def plan(spec: ScoreVariantsSpec, context: RunContext) -> list[PlanLine]:
+    """Cut or take up the plan, and say for each shard whether it would run."""
+    with open_run(spec.output, job=JOB, context=context) as run:
+        _planned(spec, context, run)
+        return run.lines()
+
+
+def _planned(spec: ScoreVariantsSpec, context: RunContext, run: Run) -> VariantJob:
+    check_installation()
+    job = VariantJob(_stages(spec, run.store), _options(spec, context), _execution(spec))
+    job.plan(run)
+    run.freeze(job.key(run.contigs), _frozen(spec))
+    return job
+
+
+def _stages(spec: ScoreVariantsSpec, store: Store) -> VariantStages:
+    return VariantStages(
+        input_path=local_input(spec.input.path, store, result=VCF),
+        reference_path=local_input(spec.reference, store),
+        genes_path=None if spec.genes is None else local_input(spec.genes, store),
+        model=spec.model,
+        scorer=spec.scorer.name,
+        params=spec.scorer.params,
+        regions=tuple(parse_regions(spec.input.regions, spec.input.regions_file)),
+        contig_aliases=spec.contig_aliases,
+        all_transcripts=spec.all_transcripts,
+        keep_info=spec.keep_info,
+        device=spec.execution.device,
+        precision=spec.execution.precision,
+        micro_batch=spec.execution.micro_batch,
+        spliceai_info=spec.outputs.spliceai_info,
+        write_vcf=spec.outputs.vcf,
+    )
+
+
+def _options(spec: ScoreVariantsSpec, context: RunContext) -> JobOptions:
+    return JobOptions(
+        records_per_shard=spec.execution.records_per_shard,
+        bytes_per_shard=spec.execution.bytes_per_shard,
+        bcf=spec.outputs.bcf,
+        vep_tab=spec.outputs.vep_tab,
+        partition_by_contig=spec.outputs.partition_by_contig,
+        panels=tuple(Panel(**panel.model_dump()) for panel in spec.panels),
+        command=context.command,
+    )
+
+
+def _execution(spec: ScoreVariantsSpec) -> Execution:
+    device = spec.execution.device
+    return Execution(
+        executor=spec.execution.executor,
+        workers=spec.execution.workers or default_workers(device),
+        address=spec.execution.address or "local",
+        gpus_per_worker=1.0 if device == "cuda" else 0.0,
+    )
+
+
+def _frozen(spec: ScoreVariantsSpec) -> dict[str, Any]:
+    """The spec as run.json keeps it: without what only says how wide to run."""
+    return spec.model_dump(mode="json", exclude={"output": True, "execution": {"executor", "workers", "address"}})

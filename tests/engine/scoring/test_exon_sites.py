@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from engine.errors import InputError
+from engine.genome.windows import reverse_complement, text_from_tokens
+from engine.scoring import _exon_sites
+from engine.scoring._contract import Prepared, ScoringUnit
+from engine.scoring.splice_delta import SpliceDelta, SpliceDeltaParams
+from tests.engine.scoring.stubs import GRAMMAR, SPLICE, fetch_from, model_info, transcript
+
+CONTEXT = 12
+HIGH, LOW = 0.75, 0.0625
+WEIGHTS = {"net_weight": 0.5, "pwm_weight": 0.25, "hexamer_weight": 0.125, "probability_floor": 1e-3}
+NAMES = [one.name for one in _exon_sites.FIELDS]
+
+
+def hexamer(text):
+    """A whole number for six letters, so that sums are exact; 0 where there is an N."""
+    return 0.0 if "N" in text else float(sum((place + 1) * "ACGT".index(base) for place, base in enumerate(text)) % 7 - 3)
+
+
+def tracks_of(window):
+    """The three heads: sites at AG| and |GT, a matrix of 2 per matching base, hexamers by their first base."""
+    half = CONTEXT // 2
+    middle = range(half, len(window) - half)
+    ag = [(window[at - 2] == "A") + (window[at - 1] == "G") for at in middle]
+    gt = [(window[at + 1] == "G") + (window[at + 2] == "T") for at in middle]
+    site = [[HIGH if hits == 2 else LOW for hits in row] for row in (ag, gt)]
+    pwm = np.array([ag, gt], dtype=np.float32) * 2
+    scores = [hexamer(window[at : at + 6]) for at in middle]
+    splice = np.array([np.zeros(len(scores)), *site], dtype=np.float32)
+    return {"splice": splice, "pwm": pwm, "hexamer": np.array([scores], dtype=np.float32)}
+
+
+def scorer(*, extra=None, heads=(SPLICE, *GRAMMAR), **params):
+    info = model_info(CONTEXT, *heads, extra={"exon_change": WEIGHTS} if extra is None else extra)
+    return SpliceDelta(SpliceDeltaParams(exon_sites=True, **params), info)
+
+
+def values_of(text, held, start, ref, alt, *, made=None):
+    made = made or scorer(distance=3)
+    prepared = made.prepare(ScoringUnit("c", len(text), start, ref, alt, held), fetch_from(text))
+    assert isinstance(prepared, Prepared)
+    values = made.score(prepared, [tracks_of(text_from_tokens(window)) for window in prepared.windows])
+    return dict(zip(NAMES, values[-len(NAMES) :], strict=True))
+
+
+def logit(probability):
+    return math.log(probability + 1e-3) - math.log(1 - probability + 1e-3)
+
+
+DROP = logit(LOW) - logit(HIGH)
+#                 exon 20 to 40: acceptor at 20, donor at 39
+TEXT = "CCCCCCCCCCCCCCCCCC" + "AG" + "ACCATCAATCCAGACCATCA" + "GT" + "CCCCCCCCCCCCCCCCCC"
+EXONS = ((0, 4), (20, 40), (56, 60))
+PLUS = transcript(EXONS)
+
+
+def test_a_lost_donor_lowers_net_and_matrix():
+    found = values_of(TEXT, PLUS, 40, "G", "C")
+    assert (found["exon_start"], found["exon_end"]) == (20, 40)
+    assert found["acceptor_logit_change"] == 0.0
+    assert found["donor_logit_change"] == pytest.approx(DROP, abs=1e-6)
+    assert (found["pwm_change"], found["hexamer_change"]) == (-2.0, 0.0)
+    assert found["inclusion_change"] == pytest.approx(0.5 * DROP - 0.25 * 2, abs=1e-6)
+
+
+def test_a_lost_acceptor():
+    found = values_of(TEXT, PLUS, 18, "A", "T")
+    assert found["acceptor_logit_change"] == pytest.approx(DROP, abs=1e-6)
+    assert found["donor_logit_change"] == 0.0
+
+
+def test_the_same_exon_on_the_minus_strand():
+    text, held = reverse_complement(TEXT), transcript(EXONS, "-")
+    found = values_of(text, held, 60 - 1 - 40, "C", "G")
+    assert found["donor_logit_change"] == pytest.approx(DROP, abs=1e-6)
+    assert (found["acceptor_logit_change"], found["pwm_change"]) == (0.0, -2.0)
+
+
+def test_hexamers_within_the_exon_only():
+    """One base of the exon lies in up to six hexamers; their scores are read off the two texts."""
+    alt = TEXT[:30] + "G" + TEXT[31:]
+    body = range(23, 37 - 5)
+    expected = sum(hexamer(alt[at : at + 6]) - hexamer(TEXT[at : at + 6]) for at in body)
+    found = values_of(TEXT, PLUS, 30, TEXT[30], "G")
+    assert expected != 0 and found["hexamer_change"] == expected
+    assert found["inclusion_change"] == pytest.approx(0.125 * 3 * math.tanh(expected / 3), abs=1e-6)
+    assert values_of(TEXT, PLUS, 10, "C", "G")["hexamer_change"] == 0.0
+
+
+def test_a_deleted_site_counts_as_the_floor():
+    found = values_of(TEXT, PLUS, 36, TEXT[36:42], TEXT[36])
+    assert (found["donor_logit_change"], found["acceptor_logit_change"]) == (-8.0, 0.0)
+    assert found["pwm_change"] == -8.0
+
+
+def test_a_site_is_found_again_behind_an_indel():
+    """Three bases more or less within the exon or the intron before it move the sites and leave them whole."""
+    for start, ref, alt in ((30, TEXT[30], TEXT[30] + "TTT"), (10, "CCCC", "C"), (24, TEXT[24:28], TEXT[24])):
+        found = values_of(TEXT, PLUS, start, ref, alt)
+        assert (found["acceptor_logit_change"], found["donor_logit_change"], found["pwm_change"]) == (0.0, 0.0, 0.0)
+
+
+def test_an_indel_in_a_repeat_at_the_site_may_lie_on_either_side():
+    """The exon begins with A, and another A beside it leaves the acceptor where it was, however it is written."""
+    for start, ref, alt in ((19, "G", "GA"), (20, "A", "AA")):
+        found = values_of(TEXT, PLUS, start, ref, alt)
+        assert found["acceptor_logit_change"] == 0.0, start
+    # The last base of the exon doubled: the donor is the second of them.
+    assert values_of(TEXT, PLUS, 39, "A", "AA")["donor_logit_change"] == 0.0
+
+
+def test_the_ends_of_a_transcript_are_no_sites():
+    found = values_of(TEXT, transcript(((20, 40),)), 30, TEXT[30], "G")
+    assert found["acceptor_logit_change"] is None and found["donor_logit_change"] is None
+    assert found["pwm_change"] == 0.0
+    first = values_of(TEXT, transcript(((20, 40), (50, 56))), 40, "G", "C")
+    assert first["acceptor_logit_change"] is None
+    assert first["donor_logit_change"] == pytest.approx(DROP, abs=1e-6)
+
+
+@pytest.mark.parametrize(("start", "exon"), [(2, 0), (4, 0), (11, 0), (12, 20), (21, 20), (47, 20), (48, 56), (59, 56)])
+def test_the_exon_that_holds_pos_else_the_nearest_edge(start, exon):
+    """Edges at 3 and 20: 11 is 8 from the one and 9 from the other; edges at 39 and 56: 47 and 48 likewise."""
+    found = values_of(TEXT, PLUS, start, TEXT[start], "A" if TEXT[start] != "A" else "C")
+    assert found["exon_start"] == exon
+
+
+def test_a_tie_between_exons_goes_to_the_lowest():
+    held = transcript(((0, 11), (20, 40)))
+    assert values_of(TEXT, held, 15, "C", "A")["exon_start"] == 0
+
+
+def test_far_sites_do_not_change():
+    held = transcript(((0, 4), (20, 40), (56, 60)))
+    found = values_of(TEXT, held, 8, "C", "A", made=scorer(distance=0))
+    assert (found["acceptor_logit_change"], found["donor_logit_change"]) == (0.0, 0.0)
+
+
+def test_a_model_without_grammar_has_no_such_columns():
+    found = values_of(TEXT, PLUS, 40, "G", "C", made=scorer(heads=(SPLICE,), extra={}))
+    assert found["pwm_change"] is found["hexamer_change"] is found["inclusion_change"] is None
+    assert found["donor_logit_change"] < 0
+
+
+def test_without_constants_on_the_card_there_is_no_inclusion_change():
+    found = values_of(TEXT, PLUS, 40, "G", "C", made=scorer(extra={}))
+    assert found["inclusion_change"] is None and found["pwm_change"] == -2.0
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"exon_change": {"weight": 1}}, "other keys"),
+        ({"exon_change": {"clip": "8"}}, "clip must be a number"),
+        ({"exon_change": {"clip": 0}}, "above 0"),
+        ({"exon_change": [1]}, "other keys"),
+    ],
+)
+def test_constants_that_do_not_read(extra, message):
+    with pytest.raises(InputError, match=message):
+        scorer(extra=extra)
+
+
+def test_not_a_number_is_rejected():
+    made = scorer(distance=3)
+    prepared = made.prepare(ScoringUnit("c", len(TEXT), 30, TEXT[30], "G", PLUS), fetch_from(TEXT))
+    tracks = [tracks_of(text_from_tokens(window)) for window in prepared.windows]
+    tracks[1]["pwm"][0, 0] = np.inf
+    assert made.score(prepared, tracks).reason == "model_output_not_finite"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_the_window_suffices(data):
+    """Changes read in a window are those of the whole sequence, for any indel that leaves the exon's edges alone."""
+    text = data.draw(st.text("ACGT", min_size=60, max_size=60))
+    is_minus = data.draw(st.booleans())
+    num_ref, num_ins = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 6))
+    start = data.draw(st.one_of(st.integers(5, 19 - num_ref), st.integers(20, 39 - num_ref)))
+    ref = text[start : start + num_ref]
+    alt = ref[0] + data.draw(st.text("ACGT", min_size=num_ins, max_size=num_ins))
+    assume(alt != ref)
+    held = transcript(((0, 3), (20, 40), (57, 60)), "-" if is_minus else "+")
+    reading = _exon_sites.exon_reading(ScoringUnit("c", 60, start, ref, alt), held, fetch_from(text), reach=6)
+    assume(reading.start == 20)
+    # Repeats that let the indel slide over an edge have an answer of their own.
+    assume(not any(reading.left <= edge <= reading.right + reading.num_ref for edge in (20, 39, 40)))
+    found = values_of(text, held, start, ref, alt)
+    whole = text[:start] + alt + text[start + num_ref :]
+    shift = len(whole) - len(text)
+    low, high = (20, 40 + shift) if start >= 20 else (20 + shift, 40 + shift)
+
+    def read(sequence, exon):
+        padded = "N" * 10 + sequence + "N" * 10
+        tracks = tracks_of(reverse_complement(padded) if is_minus else padded)
+        turned = {head: (track[:, ::-1] if is_minus else track) for head, track in tracks.items()}
+        at = [edge + 10 - CONTEXT // 2 for edge in (exon[0], exon[1] - 1)]
+        acceptor, donor = at[::-1] if is_minus else at
+        body = sequence[exon[0] + 3 : exon[1] - 3]
+        body = reverse_complement(body) if is_minus else body
+        hexamers = sum(hexamer(body[i : i + 6]) for i in range(len(body) - 5))
+        sites = turned["splice"][1, acceptor], turned["splice"][2, donor]
+        return *(logit(float(one)) for one in sites), float(turned["pwm"][0, acceptor] + turned["pwm"][1, donor]), hexamers
+
+    before, after = read(text, (20, 40)), read(whole, (low, high))
+    names = ("acceptor_logit_change", "donor_logit_change", "pwm_change", "hexamer_change")
+    assert [found[name] for name in names] == pytest.approx([b - a for a, b in zip(before, after, strict=True)], abs=1e-5)
