@@ -37,20 +37,25 @@ class Line:
     run: Callable[[], object]
 
 
+def channels_last(module: torch.nn.Module) -> torch.nn.Module:
+    """The memory format that convolutions of the product run in."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def matrix_product(size: int) -> Line:
     one, other = torch.randn(size, size), torch.randn(size, size)
     return Line(f"torch.mm {size}", 2.0 * size**3, lambda: torch.mm(one, other))
 
 
 def plain_convolution(channels: int, length: int, width: int) -> Line:
-    conv = torch.nn.Conv2d(channels, channels, (1, width)).to(memory_format=torch.channels_last)
+    conv = channels_last(torch.nn.Conv2d(channels, channels, (1, width)))
     x = torch.randn(1, channels, 1, length).contiguous(memory_format=torch.channels_last)
     flop = 2.0 * channels * channels * width * (length - width + 1)
     return Line(f"plain convolution {channels} channels, width {width}", flop, lambda: conv(x))
 
 
 def network(name: str, params: DilatedConvParams, *, batch: int, length: int, precision: str = "fp32") -> Line:
-    model = DilatedConv(params).eval().for_inference().to(memory_format=torch.channels_last)
+    model = channels_last(DilatedConv(params).eval().for_inference())
     tokens = torch.randint(0, 4, (batch, length), dtype=torch.uint8)
     encoder = OneHot(OneHotParams())
 

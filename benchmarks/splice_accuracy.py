@@ -26,6 +26,7 @@ from engine.scoring import _metrics
 LARGE = 10.0  # percentage points
 SAMPLES = 2000
 SEED = 1
+DECIMALS = 5  # float32 sums leave a millionth where a score did not change, and ranks would read it
 MIN_CLUSTERS = 5
 PSI_RANGE = (0.02, 0.98)  # a measured 0 or 1 has no finite logit
 SITES = {"acceptor": (-20, 3), "donor": (-3, 6)}  # bases from the exon's edge that count as the site
@@ -68,7 +69,7 @@ def read_run(folder: Path) -> tuple[Table, int]:
 def _numbers(column: NDArray[Any]) -> Floats:
     """Text or numbers, nothing where there is none."""
     made = [np.nan if value in (None, "", ".") else float(value) for value in column]
-    return np.array(made, dtype=np.float64)
+    return np.round(np.array(made, dtype=np.float64), DECIMALS)
 
 
 def _largest(table: Table) -> Floats:

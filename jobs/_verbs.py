@@ -84,6 +84,8 @@ def _metavar(option: Option, field: Any) -> str:
     """What the help shows for the value: the allowed words, or its kind."""
     if not option.flags[0].startswith("-"):
         return option.flags[0]
+    if option.metavar:
+        return option.metavar
     if option.form in ("pairs_file", "yaml_file"):
         return "FILE"
     if option.form == "pairs":

@@ -27,7 +27,7 @@ EXIT_PIPE = 141
 RESUME = "finished shards are kept: run the same command again to go on from there"
 
 
-class _Terminated(KeyboardInterrupt):
+class Terminated(KeyboardInterrupt):
     """SIGTERM, taken as an interrupt so that whatever cleans up on Ctrl-C does so here too."""
 
 
@@ -218,10 +218,14 @@ def _run_job(source: _spec.Source, *, progress: str, force: bool, debug: bool, j
 
 
 def _outcome_lines(outcome: RunOutcome) -> Iterable[str]:
-    counts = ", ".join(f"{number:,} {state.replace('_', ' ')}" for state, number in outcome.totals.states.items())
+    from engine.runtime.layout import REPORT_HTML
+    from schemas.states import STATES
+
+    states = outcome.totals.states
+    counts = ", ".join(f"{states.get(state, 0):,} {state.replace('_', ' ')}" for state in STATES)
     done = "finished before, nothing to do" if outcome.already_finished else "finished"
-    yield f"{outcome.uri}: {done}; {outcome.totals.records_in:,} records ({counts or 'no rows'})"
-    yield from (f"  {path}" for path in outcome.results)
+    yield f"{outcome.uri}: {done}; {outcome.totals.records_in:,} records; rows: {counts}"
+    yield from (f"  {outcome.uri}/{path}" for path in (*outcome.results, "data/", REPORT_HTML))
 
 
 def _print_plan(source: _spec.Source, *, as_json: bool, job: str | None = None) -> int:
@@ -286,7 +290,7 @@ def exit_code_of(work: Callable[[], int | None], *, debug: bool = False) -> int:
         # Python would complain about the closed pipe once more as it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
-    except _Terminated:
+    except Terminated:
         return _complain("terminated", RESUME, errors.EXIT_TERMINATED)
     except KeyboardInterrupt:
         return _complain("interrupted", RESUME, errors.EXIT_INTERRUPTED)
@@ -320,7 +324,7 @@ def _complain(what: str, fix: str, code: int) -> int:
 
 
 def _on_sigterm(_signum: int, _frame: object) -> NoReturn:
-    raise _Terminated
+    raise Terminated
 
 
 def main() -> None:

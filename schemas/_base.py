@@ -70,6 +70,7 @@ class Option:
         form: "value" as the type has it; "commas" a comma-separated list; "pairs" NAME=VALUE, repeatable; "pairs_file"
             a file of NAME, TAB, VALUE lines; "yaml_file" what a YAML file holds.
         value: for a flag that takes no value: what it sets.
+        metavar: what the help shows for the value; empty where its kind serves.
     """
 
     key: str
@@ -78,6 +79,7 @@ class Option:
     kind: type | None = None
     form: Literal["value", "commas", "pairs", "pairs_file", "yaml_file"] = "value"
     value: bool = True
+    metavar: str = ""
 
 
 def _text(value: object) -> object:

@@ -85,8 +85,8 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(handle)
 
 
-def test_sequences(folder: Path) -> Iterator[str]:
-    """Every sequence of the test sets; where a set is not in the folder, a note and nothing."""
+def held_out_sequences(folder: Path) -> Iterator[str]:
+    """Every sequence of the two sets the model is measured on; SystemExit where a set is not in the folder."""
     for name, columns in ((VEXSEQ, ("reference_sequence", "variant_sequence")), (BRCA1, ("reference",))):
         if not (folder / name).exists():
             raise SystemExit(f"{folder / name} is needed, to leave its sequences out of the training")
@@ -134,13 +134,25 @@ class _Collector:
                 self.marks["others"] += range(begin + low, begin + high)
 
     def done(self, species: str) -> SiteSet:
-        names = ("acceptors", "donors", "negatives", "ag_decoys", "gt_decoys", "others")
-        marks = {name: np.array(sorted(self.marks[name]), np.int64) for name in names}
-        return SiteSet(species, np.concatenate(self.pieces), **marks, **self.stretches)
+        def marks(name: str) -> Indices:
+            return np.array(sorted(self.marks[name]), np.int64)
+
+        return SiteSet(
+            species=species,
+            tokens=np.concatenate(self.pieces),
+            acceptors=marks("acceptors"),
+            donors=marks("donors"),
+            negatives=marks("negatives"),
+            ag_decoys=marks("ag_decoys"),
+            gt_decoys=marks("gt_decoys"),
+            others=marks("others"),
+            exonic=self.stretches["exonic"],
+            intronic=self.stretches["intronic"],
+        )
 
 
 def _human(folder: Path) -> SiteSet:
-    words = shared_words(test_sequences(folder))
+    words = shared_words(held_out_sequences(folder))
     made = _Collector()
     gue = [(row["sequence"].upper(), row["label"]) for row in _rows(folder / GUE)]
     for text, label in dict.fromkeys(gue):
@@ -242,7 +254,8 @@ def _exons(path: Path, source: str, sequences: dict[str, str]) -> tuple[Features
 
 def _sites(exons: Features, contig: str, strand: str, length: int) -> tuple[list[int], list[int]]:
     """Acceptors and donors of one strand, in its own direction; the outer edges of a transcript are none."""
-    acceptors, donors = set(), set()
+    acceptors: set[int] = set()
+    donors: set[int] = set()
     for (_, on, direction), spans in exons.items():
         if (on, direction) != (contig, strand):
             continue

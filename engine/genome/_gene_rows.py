@@ -25,7 +25,8 @@ class Draft:
     """A transcript in the making.
 
     `exons` holds start, end, start, end, ... as read, 0-based half-open; `bounds` is the transcript's own start and
-    end where the format states them apart from its exons.
+    end where the file states them apart from its exons. A transcript that is wider than its exons has further ones
+    that the file does not tell.
     """
 
     line: int

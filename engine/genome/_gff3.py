@@ -24,11 +24,13 @@ _MAX_DEPTH = 8
 
 @dataclass(slots=True)
 class _Node:
-    """A gene or transcript row."""
+    """A gene or transcript row; `bounds` is 0-based half-open."""
 
     line: int
     feature: str
     values: dict[str, str]
+    contig: bytes
+    bounds: tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ def read_gff3(path: Path, lines: Lines) -> list[Draft]:
         if feature in (b"exon", b"CDS"):
             _add_part(path, number, columns, parts)
         elif feature not in _SKIPPED and not line.startswith(b"#"):
-            _add_node(number, feature, columns[8], nodes)
+            _add_node(path, number, columns, nodes)
     _check(path, nodes, parts)
     return [_draft(name, nodes, found) for name, found in parts.items()]
 
@@ -86,9 +88,11 @@ def _add_part(path: Path, number: int, columns: list[bytes], parts: dict[bytes, 
             found.on_one_strand = False
 
 
-def _add_node(number: int, feature: bytes, attributes: bytes, nodes: dict[bytes, _Node]) -> None:
+def _add_node(path: Path, number: int, columns: list[bytes], nodes: dict[bytes, _Node]) -> None:
+    contig, _, feature, start, end, _, _, _, attributes = columns
     if b"ID=" not in attributes:
         return
+    bounds = span(path, number, start, end)
     values: dict[str, str] = {}
     for item in text(attributes).strip().split(";"):
         key, _, value = item.strip().partition("=")
@@ -96,7 +100,9 @@ def _add_node(number: int, feature: bytes, attributes: bytes, nodes: dict[bytes,
             values[key] = value
     if "ID" in values:
         # A feature in several pieces repeats its row with the same ID.
-        nodes.setdefault(values["ID"].encode(), _Node(number, text(feature), values))
+        node = nodes.setdefault(values["ID"].encode(), _Node(number, text(feature), values, contig, bounds))
+        if node.contig == contig:
+            node.bounds = min(node.bounds[0], bounds[0]), max(node.bounds[1], bounds[1])
 
 
 def _check(path: Path, nodes: dict[bytes, _Node], parts: dict[bytes, _Parts]) -> None:
@@ -126,9 +132,15 @@ def _draft(name: bytes, nodes: dict[bytes, _Node], found: _Parts) -> Draft:
         cds_length=found.cds_length,
         on_one_strand=found.on_one_strand,
         exons=found.exons,
+        bounds=node.bounds if _is_transcript(node) and node.contig == found.contig else None,
     )
     draft.set_tags(unquote(values.get("tag", "")).split(","))
     return draft
+
+
+def _is_transcript(node: _Node) -> bool:
+    """Whether a row's ends are a transcript's own; a gene with exons of its own may be wider for other reasons."""
+    return node.feature in _MUST_HAVE_EXONS or "Parent" in node.values
 
 
 def _top(node: _Node, nodes: dict[bytes, _Node]) -> _Node:

@@ -9,13 +9,15 @@ from engine.genome._gene_rows import Draft, Lines, bad_line, span, text, version
 
 _ATTRIBUTE = re.compile(rb'([\w.-]+)[ \t]+(?:"([^"]*)"|([^";]+))')
 _TRANSCRIPT_ID = re.compile(rb'\btranscript_id[ \t]+"?([^";]+)')
-_WANTED = frozenset({b"transcript", b"exon", b"CDS"})
+_TRANSCRIPTS = frozenset({b"transcript", b"mRNA"})
+_WANTED = _TRANSCRIPTS | {b"exon", b"CDS"}
 
 
 def read_gtf(path: Path, lines: Lines) -> list[Draft]:
     """All transcripts in order of first appearance; those without exon rows too.
 
-    Only transcript rows have all attributes read; exon and CDS rows, nine in ten, give up their transcript_id alone.
+    Only transcript rows have all attributes read, and give the transcript's ends; exon and CDS rows, nine in ten, give
+    up their transcript_id alone.
 
     Raises:
         InputError: a malformed line, named by its number.
@@ -38,9 +40,10 @@ def read_gtf(path: Path, lines: Lines) -> list[Draft]:
         draft = drafts.get(key)
         if draft is None:
             draft = drafts[key] = _draft(path, number, columns, transcript_id)
-        if feature == b"transcript":
-            continue
         low, high = span(path, number, start, end)
+        if feature in _TRANSCRIPTS:
+            draft.bounds = low, high
+            continue
         if feature == b"CDS":
             draft.cds_length += high - low
         else:

@@ -193,15 +193,16 @@ def _chosen(group: list[Draft]) -> Draft:
 
 def _transcript(draft: Draft) -> Transcript:
     exons = _merged(draft.exons)
-    start, end = draft.bounds or (exons[0][0], exons[-1][1])
+    edges = (exons[0][0], exons[-1][1])
+    start, end = draft.bounds or edges
     return Transcript(
         transcript_id=draft.transcript_id,
         gene_id=draft.gene_id,
         symbol=draft.symbol,
         contig=draft.contig,
         strand=draft.strand,
-        start=start,
-        end=end,
+        start=min(start, edges[0]),
+        end=max(end, edges[1]),
         exons=exons,
         is_mane_select=draft.is_mane_select,
         is_canonical=draft.is_canonical,

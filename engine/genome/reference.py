@@ -98,6 +98,16 @@ class ReferenceGenome:
             return "N" * (min(low, end) - start) + inside + "N" * (end - max(high, start))
         return self._text[start - self._low : end - self._low]
 
+    def fetch_written(self, contig: str, start: int, end: int) -> str:
+        """Bases [start, end) in the letters and case of the file, IUPAC codes included; N outside the contig.
+
+        Raises:
+            InputError: as `fetch`.
+        """
+        low, high = self._ensure(contig, start, end)
+        inside = self._raw[low - self._low : high - self._low].decode("latin-1")
+        return "N" * (min(low, end) - start) + inside + "N" * (end - max(high, start))
+
     def fetch_tokens(self, contig: str, start: int, end: int) -> Tokens:
         """The same as tokens, uint8 (end - start,), A=0 C=1 G=2 T=3 N=4; the caller's own copy."""
         low, high = self._ensure(contig, start, end)

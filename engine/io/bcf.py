@@ -11,6 +11,7 @@ import itertools
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pysam
 
 _MAGIC = b"BCF\2"
+_AGAIN = "make or download it again"
 _frame = struct.Struct("<IIiii")
 _SHORTEST = 24
 
@@ -99,7 +101,7 @@ class BcfSource:
             self._plan(batch, planner)
         if not self._by_index:
             digest.update(bgzf.EOF)
-        return planner.finish(digest.hexdigest(), self._notes)
+        return planner.finish(digest.hexdigest(), [*self._notes])
 
     def _batches(self, chunks: Sequence[Chunk], on_raw: OnRaw) -> Iterator[Batch]:
         base = 0
@@ -128,7 +130,7 @@ class BcfSource:
             raise InputError(
                 f"a record names contig number {number}, which the header does not have",
                 where=f"{self.path} at virtual offset {batch.locate(mark)}",
-                fix="the file is corrupt; make or download it again",
+                fix=f"the file is corrupt; {_AGAIN}",
             )
         return contig if start >= 0 else None, start, start + max(length, 1)
 
@@ -167,7 +169,7 @@ def _find_body(path: Path) -> int:
             size = 9 + int.from_bytes(joiner.joined()[5:9], "little")
         if joiner.size >= size:
             return joiner.take(size).offsets[-1]
-    raise InputError("the file ends inside its header", where=str(path), fix="make or download it again")
+    raise InputError("the file ends inside its header", where=str(path), fix=_AGAIN)
 
 
 def _file_end(path: Path) -> int:
@@ -224,23 +226,29 @@ def _bad_frame(path: Path, offset: int) -> InputError:
     return InputError(
         "a BCF record is cut short or has an impossible length",
         where=f"{path} near virtual offset {offset}",
-        fix="the file is corrupt; make or download it again",
+        fix=f"the file is corrupt; {_AGAIN}",
     )
 
 
 # ---------------------------------------------------------------- htslib's side
 
 
-def _open(path: Path) -> pysam.VariantFile:
+@contextmanager
+def _open(path: Path) -> Iterator[pysam.VariantFile]:
     import pysam
 
     was = pysam.set_verbosity(0)  # htslib's own lines on stderr would stand beside our sentence
     try:
-        return pysam.VariantFile(str(path), "rb")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"htslib cannot open it ({error})", where=str(path), fix="make or download it again"
-        ) from error
+        try:
+            variants = pysam.VariantFile(str(path), "rb")
+        except (OSError, ValueError) as error:
+            raise InputError(f"htslib cannot open it ({error})", where=str(path), fix=_AGAIN) from error
+        try:
+            yield variants
+        finally:
+            # Closing tells once more of a fault that reading has told.
+            with suppress(OSError):
+                variants.close()
     finally:
         pysam.set_verbosity(was)
 
@@ -261,7 +269,7 @@ def _between(variants: pysam.VariantFile, chunks: Iterable[Chunk]) -> Iterator[A
                 raise InputError(
                     "htslib cannot read a record",
                     where=f"{_name(variants)} at virtual offset {variants.tell()}",
-                    fix="the file is corrupt or changed; make or download it again",
+                    fix=f"the file is corrupt or changed; {_AGAIN}",
                 ) from error
 
 

@@ -84,9 +84,9 @@ class VariantTable:
         return planner.finish(digest.hexdigest(), [])
 
     def _tables(self) -> Iterator[pa.Table]:
-        with _reading(self.path), pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+        with _reading(self.path), pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False) as file:
             names = list(self._columns.values())
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names, use_threads=False):
                 yield pa.Table.from_batches([batch])
 
     def _plan(self, rows: list[Row], marks: npt.NDArray[np.int64], first_row: int, planner: Planner) -> None:
@@ -141,8 +141,9 @@ class VariantTable:
     def _row_group(self, group: int) -> pa.Table:
         if self._cached is None or self._cached[0] != group:
             self._cached = None
-            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-                self._cached = group, file.read_row_group(group, columns=list(self._columns.values()))
+            names = list(self._columns.values())
+            with pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False) as file:
+                self._cached = group, file.read_row_group(group, columns=names, use_threads=False)
         return self._cached[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from engine.io.source import RawRecord, Scan, Shard
 from engine.io.streams import Batch, BgzfStorage, OnRaw, PlainStorage, Storage, feed_before, iter_lines
 
 _COLUMNS = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO".split(b"\t")
-_is_bad_contig = re.compile(rb"#.*|.*[\s\x00-\x20].*", re.DOTALL).fullmatch
+_bad_contig = re.compile(rb"#.*|.*[\s\x00-\x20].*|", re.DOTALL)
 _contig_line = re.compile(rb"##contig=<(?:.*,)?ID=([^,>]+)").match
 _contig_length = re.compile(rb"[<,]length=([0-9]+)").search
 _info_line = re.compile(rb"##INFO=<(?:.*,)?ID=([^,>]+)").match
@@ -109,7 +111,9 @@ def parse_line(line: bytes, num_columns: int = 8) -> VariantRecord | tuple[str, 
     problem = _find_problem(line, fields, num_columns)
     if problem:
         return problem
-    contig, pos, name, ref, alt = (_text(field) for field in fields[:5])
+    head = b"\t".join(fields[:5])
+    texts = head.decode().split("\t") if head.isascii() else [_text(field) for field in fields[:5]]
+    contig, pos, name, ref, alt = texts
     return VariantRecord(contig, int(pos) - 1, name, ref, () if alt == "." else tuple(alt.split(",")))
 
 
@@ -120,13 +124,19 @@ def _find_problem(line: bytes, fields: list[bytes], num_columns: int) -> tuple[s
     if b"\0" in line:
         return "malformed_record", "the line holds a NUL byte"
     contig, pos, _, ref, alt = fields[:5]
-    if not contig or _is_bad_contig(contig):
+    if not _is_contig(contig):
         return "malformed_record", f"CHROM {_show(contig)} is not a contig name"
     if not pos.isdigit() or len(pos) > 10 or not 1 <= int(pos) <= MAX_POS:
         return "bad_position", f"POS {_show(pos)} is not a whole number from 1 to {MAX_POS}"
     if not ref or not alt:
         return "malformed_record", f"{'ALT' if ref else 'REF'} is empty"
     return None
+
+
+@lru_cache(maxsize=4096)
+def _is_contig(name: bytes) -> bool:
+    """Whether htslib would take it: not empty, no blank, not a header line."""
+    return not _bad_contig.fullmatch(name)
 
 
 def _show(data: bytes) -> str:
@@ -184,7 +194,7 @@ def _bulk_runs(data: bytes, lines: list[bytes], num_columns: int) -> list[Run] |
         return None
     fields = [line.split(b"\t", 2) for line in lines]
     contigs = [field[0] for field in fields]
-    if any(not contig or _is_bad_contig(contig) for contig in set(contigs)):
+    if not all(map(_is_contig, set(contigs))):
         return None
     texts = [field[1] for field in fields]
     if not b"".join(texts).isdigit() or max(map(len, texts)) > 10:
@@ -251,6 +261,12 @@ def _check_header(path: Path, lines: list[bytes]) -> None:
         )
 
 
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read()
+
+
 class VcfSource:
     """A VCF text file as a `VariantSource`.
 
@@ -304,9 +320,12 @@ class VcfSource:
                 for record in itertools.islice(self._records(batch, planner.num_records), wanted):
                     on_record(record)
             left_out += self._plan(batch, planner)
+        notes = [*self._notes]
         if left_out:
-            self._notes.append(f"{left_out} lines that do not parse lie in no region and were left out")
-        return planner.finish(digest.hexdigest(), self._notes)
+            notes.append(f"{left_out} lines that do not parse lie in no region and were left out")
+        if isinstance(self._storage, PlainStorage) and _last_byte(self._file) != b"\n":
+            notes.append("the last line has no line end; the file may be cut")
+        return planner.finish(digest.hexdigest(), notes)
 
     def _scan_batches(self, on_raw: OnRaw) -> Iterator[Batch]:
         if self._chunks is None:

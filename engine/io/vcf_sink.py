@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from engine.io.vcf import VcfSource, add_header_lines, header_contigs
 
 # A TBI index cannot address positions from here on (tabix specification).
 TBI_LIMIT = 1 << 29
+# More than htslib holds back before it writes.
+_PROBE_BYTES = 1 << 20
 
 
 def finish_vcf(header: bytes, bodies: Iterable[bytes], out_path: str | Path) -> None:
@@ -52,7 +56,8 @@ def make_tabix(path: str | Path, preset: Any, suffix: str) -> bool:
     with quiet_htslib():
         try:
             pysam.tabix_index(str(path), preset=preset, force=True, csi=suffix == ".csi", index=index)
-        except OSError:
+        except OSError as error:
+            _raise_if_full(error, Path(index))
             Path(index).unlink(missing_ok=True)
             return False
     return True
@@ -83,16 +88,34 @@ def to_bcf(vcf_path: str | Path, out_path: str | Path) -> str:
         DataError: htslib cannot convert or index the file.
     """
     try:
-        _convert(vcf_path, out_path)
-    except OSError:
-        with _completed(Path(vcf_path)) as whole:
-            try:
-                _convert(whole, out_path)
-            except OSError as error:
-                raise _no_bcf(vcf_path) from error
+        _convert_completing(Path(vcf_path), out_path)
+    except OSError as error:
+        _raise_if_full(error, Path(out_path))
+        Path(out_path).unlink(missing_ok=True)
+        raise _no_bcf(vcf_path) from error
     if not make_tabix(out_path, "bcf", ".csi"):
         raise _no_bcf(vcf_path)
     return f"{out_path}.csi"
+
+
+def _convert_completing(vcf_path: Path, out_path: str | Path) -> None:
+    """Convert; where htslib stumbles over what the header does not declare, again with a header that does."""
+    try:
+        _convert(vcf_path, out_path)
+    except OSError as error:
+        _raise_if_full(error, Path(out_path))
+        with _completed(vcf_path) as whole:
+            _convert(whole, out_path)
+
+
+def _raise_if_full(error: OSError, unfinished: Path) -> None:
+    """A full disk is the machine's fault, not the file's. htslib's errors do not say which; a write to the disk does."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    with tempfile.TemporaryFile(dir=unfinished.parent) as probe:
+        probe.write(bytes(_PROBE_BYTES))
+        probe.flush()
+        os.fsync(probe.fileno())
 
 
 def _no_bcf(path: str | Path) -> DataError:

@@ -162,7 +162,7 @@ def _write_report(run: Run, report: Report) -> None:
     """report.html, then report.json, which seals the files that hold times and paths."""
     run.store.put(layout.REPORT_HTML, report.html.encode())
     run.log.info("committing %d shards", len(run.shards))
-    run.store.keep_log(run.log_path, layout.LOG)
+    run.seal_log()
     sidecars = {}
     for name in _SIDECARS:
         data = run.store.read(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from engine.errors import InputError
 from engine.runtime import layout
 from engine.runtime.commit import committed_files
 from engine.storage.checksums import crc32c_of_file
-from engine.storage.store import Store, clear_errors, open_store
+from engine.storage.store import LocalStore, Store, clear_errors, open_store
 
 _RUN = "run:"
 
@@ -26,7 +27,7 @@ def local_input(text: str, store: Store, *, result: str = "") -> str:
         InputError: not there, or the run it names is not finished or was changed.
     """
     if text.startswith(_RUN):
-        return str(_result_of(text.removeprefix(_RUN), result))
+        return str(_result_of(text.removeprefix(_RUN), result, store))
     if text == "-":
         return str(_spooled(store))
     if "://" in text:
@@ -52,15 +53,26 @@ def _spooled(store: Store) -> Path:
 
 def _fetched(address: str, store: Store) -> Path:
     folder, _, name = address.rpartition("/")
-    path = store.scratch().with_suffix("." + name)
+    source = open_store(folder)
     try:
-        path.write_bytes(open_store(folder).read(name))
+        fetched = source.fetch(name)
     except FileNotFoundError:
         raise InputError("the file is not there", where=address, fix="check the address") from None
-    return path
+    return _kept(fetched, name, source, scratch=store)
 
 
-def _result_of(output: str, result: str) -> Path:
+def _kept(fetched: Path, name: str, source: Store, *, scratch: Store) -> Path:
+    """A fetched file in the run's own scratch, under its own name, which the scored VCF's header tells."""
+    if isinstance(source, LocalStore):
+        return fetched
+    folder = scratch.scratch()
+    with clear_errors(str(folder)):
+        folder.mkdir()
+        shutil.move(fetched, folder / name)
+    return folder / name
+
+
+def _result_of(output: str, result: str, scratch: Store) -> Path:
     store = open_store(output)
     try:
         manifest = layout.read_sealed(store, layout.MANIFEST)
@@ -76,4 +88,4 @@ def _result_of(output: str, result: str) -> Path:
         raise InputError(
             f"{result} was changed after that run was finished", where=f"{_RUN}{output}", fix="run `replisome verify`"
         )
-    return path
+    return _kept(path, result, store, scratch=scratch)

@@ -21,6 +21,9 @@ REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 RECEIPTS = "receipts"
 ALL_RECEIPTS = "receipts/receipts.parquet"
+FORMER = "former"
+OWN_FILES = (RUN, PLAN, LOG, FILES, REPORT_JSON, REPORT_HTML)
+OWN_FOLDERS = ("data", "rejects", "vcf", RECEIPTS)
 _SHARDS_PER_FOLDER = 1000
 
 

@@ -42,7 +42,12 @@ class RunLock:
             self._refuse_if_alive(former)
             self.taken_from = str(former["owner"]["name"])
         self.epoch = self._claim(int(former["epoch"]) if former else 0)
-        self._tell()
+        try:
+            self._tell()
+        except BaseException:
+            # A claim that is never told would look like a driver about to start.
+            self._store.delete(f"{layout.CLAIMS}/{self.epoch}")
+            raise
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
         return self

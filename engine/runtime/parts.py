@@ -62,7 +62,8 @@ class PartPublisher:
         files = {}
         if output.rejects.num_rows:
             local = store.scratch()
-            _write(output.rejects, local, "rejects", tables.REJECTS_VERSION)
+            with clear_errors(store.uri):
+                _write(output.rejects, local, "rejects", tables.REJECTS_VERSION)
             files[layout.rejects_part(shard)] = _entry(local, output.rejects.num_rows)
             store.put_file(local, layout.rejects_part(shard))
         if output.body is not None:
@@ -74,7 +75,8 @@ class PartPublisher:
     def _publish_data(self, store: Store, receipt: Receipt, table: pa.Table) -> Receipt:
         name = layout.data_part(receipt.shard)
         local = store.scratch()
-        _write(table, local, self.schema_name, self.schema_version, {FOOTER_KEY: receipt.to_json()})
+        with clear_errors(store.uri):
+            _write(table, local, self.schema_name, self.schema_version, {FOOTER_KEY: receipt.to_json()})
         entry = _entry(local, table.num_rows)
         lock.check_epoch(store, self.epoch)
         if not store.create_file(local, name):
@@ -85,8 +87,7 @@ class PartPublisher:
 def _write(
     table: pa.Table, path: Path, schema_name: str, version: int, metadata: Mapping[str, str] | None = None
 ) -> None:
-    with clear_errors(str(path)):
-        parquet.write_table(table, path, schema_name=schema_name, version=version, metadata=dict(metadata or {}))
+    parquet.write_table(table, path, schema_name=schema_name, version=version, metadata=dict(metadata or {}))
 
 
 def _entry(path: Path, rows: int) -> FileEntry:

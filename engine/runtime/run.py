@@ -9,12 +9,13 @@ with open_run(uri, job=..., context=...) as run:
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,7 +32,7 @@ from engine.runtime.progress import Progress
 from engine.runtime.receipts import Receipt, ReceiptBook, Totals
 from engine.runtime.stages import Stages
 from engine.storage import faults
-from engine.storage.store import Store, open_store
+from engine.storage.store import Store, full_disk, open_store
 
 RUN_FORMAT = 1
 _NOTED_VERSIONS = ("numpy", "pyarrow", "torch", "pysam", "ray")
@@ -101,6 +102,7 @@ class Run:
     num_records: int = 0
     book: ReceiptBook = field(init=False)
     timings: dict[str, float] = field(default_factory=dict)
+    log_sealed: bool = False
     _inputs: dict[str, Any] = field(default_factory=dict)
     _frozen: dict[str, Any] | None = None
     _key: Mapping[str, Any] = field(default_factory=dict)
@@ -206,6 +208,14 @@ class Run:
             else PlanLine(shard, "run", "no part is published yet")
             for shard in self.shards
         ]
+
+    def seal_log(self) -> None:
+        """Make the log part of the output; it takes no line after this, or its checksum would no longer hold."""
+        for handler in self.log.handlers:
+            handler.close()
+        self.log.handlers = [logging.NullHandler()]
+        self.store.keep_log(self.log_path, layout.LOG)
+        self.log_sealed = True
 
     # Execute
 
@@ -315,7 +325,7 @@ def open_run(uri: str, *, job: str, context: RunContext) -> Iterator[Run]:
         if context.force:
             set_aside(store)
         path = store.append_log(layout.LOG)
-        log, handler = _open_log(path, quiet=finished)
+        log = _open_log(path, quiet=finished)
         if lock.taken_from:
             log.warning("took over from %s, which did not finish", lock.taken_from)
         run = Run(store, job, context, lock, log, path)
@@ -326,35 +336,69 @@ def open_run(uri: str, *, job: str, context: RunContext) -> Iterator[Run]:
             raise
         except BaseException as error:
             log.error("stopped: %s", type(error).__name__)
+            full = full_disk(error, uri)
+            if full is not None:
+                raise full from error
             raise
         finally:
-            handler.close()
-            log.removeHandler(handler)
-            if not finished:
-                store.keep_log(path, layout.LOG)
+            _leave(run, finished=finished)
 
 
 def set_aside(store: Store) -> None:
-    """Remove a run's files; its manifest, if it has one, is kept under former/."""
+    """Remove a run's own files, and nothing else that lies there; its manifest, if it has one, is kept."""
+    ours = [name for name in layout.OWN_FILES if store.exists(name)]
     if store.exists(layout.MANIFEST):
         data = store.read(layout.MANIFEST)
-        count = len(store.list("former")) + 1
-        store.put(f"former/manifest-{count:03d}.json", data)
+        ours += _listed(data)
+        count = len(store.list(layout.FORMER)) + 1
+        store.put(f"{layout.FORMER}/manifest-{count:03d}.json", data)
         store.delete(layout.MANIFEST)
-    for name in store.list():
-        if not name.startswith(("former/", layout.CLAIMS + "/")) and name != layout.LOCK:
-            store.delete(name)
+    for folder in layout.OWN_FOLDERS:
+        ours += store.list(folder)
+    for name in ours:
+        store.delete(name)
 
 
-def _open_log(path: Path, *, quiet: bool) -> tuple[logging.Logger, logging.Handler]:
+def _listed(manifest: bytes) -> list[str]:
+    """Results a manifest names; a damaged one names none."""
+    try:
+        return [str(name) for name in json.loads(manifest)["results"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _leave(run: Run, *, finished: bool) -> None:
+    """Keep the log, remove what was left half done; what is finished stays untouched."""
+    for handler in run.log.handlers:
+        handler.close()
+    if finished:
+        return
+    with suppress(OSError, ReplisomeError):
+        if not run.log_sealed:
+            run.store.keep_log(run.log_path, layout.LOG)
+    run.store.clear_scratch()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that is silent where it cannot be written: on a full disk the run's own error tells."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Drop the line."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+def _open_log(path: Path, *, quiet: bool) -> logging.Logger:
     """A log of its own; a finished run's log takes no more lines."""
-    handler = logging.NullHandler() if quiet else logging.FileHandler(path, encoding="utf-8")
+    handler = logging.NullHandler() if quiet else _LogFile(path, encoding="utf-8")
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     log = logging.Logger("replisome.run", level=logging.INFO)
     log.addHandler(handler)
-    return log, handler
+    return log
 
 
 def _read_run(store: Store) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ def verify(uri: str) -> Verification:
     expected = dict(_expected(store, problems) if finished else _expected_so_far(store, problems))
     total = sum(_check(store, name, entry, problems) for name, entry in sorted(expected.items()))
     known = {*expected, *_SELF_CHECKED, layout.RUN, layout.LOG, layout.LOCK}
-    ours = (layout.CLAIMS + "/", "former/", layout.RECEIPTS + "/")
+    ours = (layout.CLAIMS + "/", layout.FORMER + "/", layout.RECEIPTS + "/")
     unlisted = [name for name in store.list() if name not in known and not name.startswith(ours)]
     return Verification(finished, len(expected), total, problems, unlisted)
 

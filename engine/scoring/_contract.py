@@ -54,6 +54,8 @@ class ScoringUnit:
         ref: REF as written, upper case, equal to the reference there.
         alt: ALT as written, upper case.
         transcript: the transcript that holds `start`, None for scorers that need no genes.
+        info: the record's values of the scorer's `info_keys`, in their order: the text as written, "true" for a flag,
+            None where absent.
     """
 
     contig: str
@@ -62,6 +64,7 @@ class ScoringUnit:
     ref: str
     alt: str
     transcript: Transcript | None = None
+    info: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Scorer(Protocol):
         needs_model: False for scorers of the alleles alone, whose `score` is given no tracks.
         needs_genes: one row per transcript; records outside genes are not applicable.
         written_letters: `fetch` should give the reference's letters as written, IUPAC codes included.
+        info_keys: INFO keys of the input that `prepare` reads; most scorers have none.
         heads: heads of the model that `score` reads.
         fields: columns appended to schemas.tables.VARIANT_SCORES.
         info_fields: INFO tags of the scored VCF, all Number=A.
@@ -106,6 +110,7 @@ class Scorer(Protocol):
     needs_model: bool
     needs_genes: bool
     written_letters: bool
+    info_keys: tuple[str, ...]
     heads: tuple[str, ...]
     fields: tuple[pa.Field, ...]
     info_fields: tuple[InfoField, ...]

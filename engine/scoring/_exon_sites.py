@@ -11,6 +11,7 @@ Shape letters: L reference outputs, E outputs of the ALT window, K channels.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -27,6 +28,12 @@ from schemas.tables import field
 
 HEXAMER_BASES = 6
 _MAX_SLIDE = 1000
+# Changes are rounded to this many decimals: float32 sums over windows of another length leave up to a millionth where
+# nothing changed, and ranks would read it.
+DECIMALS = 5
+# A measured inclusion of 0 or 1 has no finite logit, and counts as the nearer of these.
+PSI_RANGE = (0.02, 0.98)
+_is_number = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII).fullmatch
 CARD_KEY = "exon_change"
 
 FIELDS: tuple[pa.Field, ...] = (
@@ -37,6 +44,9 @@ FIELDS: tuple[pa.Field, ...] = (
     field("pwm_change", pa.float32(), "change of the log-odds of both sites by position weight matrix"),
     field("hexamer_change", pa.float32(), "change of the sum of hexamer scores within the exon"),
     field("inclusion_change", pa.float32(), "change of the logit of the exon's inclusion, signed"),
+)
+PSI_FIELD: pa.Field = field(
+    "psi_change", pa.float32(), "change of the exon's inclusion from its measured inclusion, percentage points"
 )
 
 
@@ -75,7 +85,8 @@ class ExonReading:
         is_minus: the transcript reads downwards.
         acceptor: the exon's first base in transcript order, None for the transcript's first exon.
         donor: its last, None for the transcript's last exon.
-        left: leftmost start of the bases that change.
+        at: start of the bases that change, as written.
+        left: leftmost start with the same result.
         right: rightmost start with the same result.
         num_ref: bases of REF that change.
         num_alt: bases of ALT in their place.
@@ -86,6 +97,7 @@ class ExonReading:
     is_minus: bool
     acceptor: int | None
     donor: int | None
+    at: int
     left: int
     right: int
     num_ref: int
@@ -107,8 +119,8 @@ class ExonReading:
 
     def alt_exon(self) -> tuple[int, int]:
         """The exon's range in ALT; an edge within a deletion moves to where the deletion ends."""
-        joined = self.left + min(self.num_ref, self.num_alt)
-        low, last = self._in_alt(self.start, self.left), self._in_alt(self.end - 1, self.left)
+        joined = self.at + min(self.num_ref, self.num_alt)
+        low, last = self._in_alt(self.start, self.at), self._in_alt(self.end - 1, self.at)
         return joined if low is None else low, joined if last is None else last + 1
 
 
@@ -126,13 +138,15 @@ def exon_reading(unit: ScoringUnit, transcript: Transcript, fetch: Fetch, *, rea
     high_site = end - 1 if end < transcript.end else None
     is_minus = transcript.strand == "-"
     shift, ref, alt = trim(unit.ref, unit.alt)
-    left, right = _placements(unit, unit.start + shift, ref, alt, fetch, reach=min(reach, _MAX_SLIDE))
+    at = unit.start + shift
+    left, right = _placements(unit, at, ref, alt, fetch, reach=min(reach, _MAX_SLIDE))
     return ExonReading(
         start=start,
         end=end,
         is_minus=is_minus,
         acceptor=high_site if is_minus else low_site,
         donor=low_site if is_minus else high_site,
+        at=at,
         left=left,
         right=right,
         num_ref=len(ref),
@@ -174,6 +188,9 @@ class ExonReader:
             constants on its card so is the inclusion change.
         head: the head with channels acceptor and donor.
 
+    Attributes:
+        reach: bases on either side of an allele that outputs are needed for.
+
     Raises:
         InputError: the card's constants do not read.
     """
@@ -184,11 +201,14 @@ class ExonReader:
         self._has_hexamer = "hexamer" in info.heads
         self._is_calibrated = CARD_KEY in info.extra and self._pwm is not None and self._has_hexamer
         self._constants = _constants(info)
+        self._flank = info.context_bp // 2
+        # Both the model's context and hexamers that enter or leave where the margin moves.
+        self.reach = max(self._flank, self._constants.exon_margin_bp + 2 * HEXAMER_BASES)
 
     def values(
         self, reading: ExonReading, ref: Mapping[str, Track], alt: Mapping[str, Track], *, low: int
     ) -> tuple[Any, ...] | SkippedAllele:
-        """Values of `FIELDS`.
+        """Values of `FIELDS`, changes to `DECIMALS`.
 
         Args:
             reading: the exon and the allele.
@@ -236,7 +256,7 @@ class ExonReader:
     def _site_change(
         self, reading: ExonReading, site: int, ref: Track, alt: Track, *, low: int, scale: Callable[[float], float]
     ) -> float:
-        if not low <= site < low + len(ref):
+        if site + self._flank < reading.right or site - self._flank >= reading.left + reading.num_ref:
             return 0.0  # beyond the reach of the model's context: the allele cannot change it
         clip = self._constants.clip
         # A site at the window's edge may have its second placement beyond it.
@@ -244,13 +264,13 @@ class ExonReader:
         if not places:
             return -clip
         change = max(scale(float(alt[place])) for place in places) - scale(float(ref[site - low]))
-        return min(max(change, -clip), clip)
+        return _rounded(min(max(change, -clip), clip))
 
     def _hexamer_change(
         self, reading: ExonReading, ref: Mapping[str, Track], alt: Mapping[str, Track], *, low: int
     ) -> float:
         own = self._hexamer_sum(ref["hexamer"][0], (reading.start, reading.end), reading.is_minus, low=low)
-        return self._hexamer_sum(alt["hexamer"][0], reading.alt_exon(), reading.is_minus, low=low) - own
+        return _rounded(self._hexamer_sum(alt["hexamer"][0], reading.alt_exon(), reading.is_minus, low=low) - own)
 
     def _hexamer_sum(self, track: Track, exon: tuple[int, int], is_minus: bool, *, low: int) -> float:
         """Sum over hexamers that lie within the exon less its margins; what is outside the window cancels."""
@@ -263,7 +283,31 @@ class ExonReader:
     def _inclusion(self, net: float, pwm: float, hexamer: float) -> float:
         constants = self._constants
         levelled = constants.hexamer_scale * math.tanh(hexamer / constants.hexamer_scale)
-        return constants.net_weight * net + constants.pwm_weight * pwm + constants.hexamer_weight * levelled
+        return _rounded(constants.net_weight * net + constants.pwm_weight * pwm + constants.hexamer_weight * levelled)
+
+
+def read_percent(text: str | None) -> float | None:
+    """An INFO value as a number from 0 to 100; None where it is absent or no such number."""
+    if text is None or not _is_number(text):
+        return None
+    value = float(text)
+    return value if value <= 100 and not text.startswith("-") else None
+
+
+def psi_change(percent: float, inclusion_change: float) -> float:
+    """A logit change of inclusion as percentage points, from the measured inclusion of the reference in per cent.
+
+    A measured inclusion outside `PSI_RANGE` counts as its nearer end, before and after. No change gives exactly 0.
+    """
+    low, high = PSI_RANGE
+    before = min(max(percent / 100, low), high)
+    logit = math.log(before / (1 - before))
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2, which does not overflow.
+    return 50 * (math.tanh((logit + inclusion_change) / 2) - math.tanh(logit / 2))
+
+
+def _rounded(change: float) -> float:
+    return round(change, DECIMALS) + 0.0  # no negative zero
 
 
 def _total(changes: tuple[float | None, float | None]) -> float:

@@ -106,7 +106,7 @@ def _labels(frame: Frame, x_label: str, y_label: str) -> list[str]:
 
 def histogram(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
     """Bars over a linear axis, counts on a log axis. A bar of a single value (exactly 0) stands in its own colour."""
-    frame = Frame(width=340, height=210)
+    frame = Frame(width=340, height=210, left=60)
     low, high = min(bar.low for bar in bars), max(bar.high for bar in bars)
     sliver = (high - low) / 60 or 1.0
     x = frame.x(low - 1.2 * sliver, high + 1.2 * sliver)
@@ -129,7 +129,7 @@ def histogram(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
     for value in ticks(low, high):
         parts.append(_line(x(value), floor, x(value), floor + 4, "axis"))
         parts.append(_text(x(value), floor + 15, number(value)))
-    return _svg(frame, title, [*parts, *_labels(frame, x_label, "variants (log axis)")])
+    return _svg(frame, title, [*parts, *_labels(frame, x_label, "rows (log axis)")])
 
 
 def _bar(bar: Bar, x: Place, y: Place, floor: float, *, sliver: float, shift: float) -> str:

@@ -1,16 +1,16 @@
-"""Checks before a variant run: the right reference, and contigs that match.
+"""Checks before a variant run: the right reference, contigs that match, INFO keys that are there.
 
 Each stops the run with one sentence before any model is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from engine.errors import InputError
 from engine.genome.reference import ReferenceGenome, match_contigs
 from engine.io.source import RawRecord
-from engine.io.vcf import header_contigs
+from engine.io.vcf import header_contigs, header_info_ids
 
 CHECKED_RECORDS = 10_000
 _MAX_MISMATCH_SHARE = 0.01
@@ -70,3 +70,17 @@ def check_contigs(contigs: Mapping[str, int], header: bytes, reference: Referenc
     """
     lengths = header_contigs(header)
     match_contigs({name: lengths.get(name) for name in contigs}, reference)
+
+
+def check_info_keys(keys: Sequence[str], header: bytes, *, path: str) -> None:
+    """Refuse an input that does not declare an INFO key which the scorer reads: every score of it would be missing.
+
+    Raises:
+        InputError: the keys that are declared are named.
+    """
+    declared = sorted(header_info_ids(header))
+    for key in keys:
+        if key not in declared:
+            known = ", ".join(declared) or "none"
+            fix = f"name one of those it declares ({known}), or add the ##INFO line"
+            raise InputError(f"the scorer reads INFO/{key}, which the header does not declare", where=path, fix=fix)

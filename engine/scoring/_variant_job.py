@@ -19,7 +19,7 @@ from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
 from engine.scoring import _variant_report
 from engine.scoring._panels import Panel
-from engine.scoring._variant_checks import CHECKED_RECORDS, ReferenceCheck, check_contigs
+from engine.scoring._variant_checks import CHECKED_RECORDS, ReferenceCheck, check_contigs, check_info_keys
 from engine.scoring._variant_results import ResultOptions, command_lines, write_results
 from engine.scoring._variant_stages import VariantStages, check_gene_contigs
 from engine.storage.store import Store
@@ -60,6 +60,7 @@ class VariantJob:
         self.scorer, self.info = stages.open_component()
         self.source: VariantSource = open_variants(stages.input_path, regions=stages.regions)
         self._info_lines = stages.info_header(self.source.header)
+        check_info_keys(self.scorer.info_keys, self.source.header, path=stages.input_path)
         self.reference = ReferenceGenome(stages.reference_path, contig_aliases=stages.contig_aliases)
         self.genes = self._load_genes()
         self._check_members()

@@ -93,7 +93,7 @@ class VariantReader:
         self._gene_contigs: dict[str, str] = {}
         self._fetch: Fetch = self.reference.fetch
         if self.scorer.written_letters:
-            self._fetch = _written_letters(self.reference)
+            self._fetch = self.reference.fetch_written
 
     def __call__(self, shard: Shard) -> VariantBatch:
         """All records of a shard."""
@@ -181,7 +181,9 @@ class VariantReader:
     ) -> None:
         """A row to be scored, unless the scorer says why not."""
         length = self._length(record.contig)
-        unit = ScoringUnit(record.contig, length, record.start, record.ref.upper(), key[5].upper(), transcript)
+        keys = self.scorer.info_keys
+        info = tuple(_info_values(raw.line, keys)) if keys else ()
+        unit = ScoringUnit(record.contig, length, record.start, record.ref.upper(), key[5].upper(), transcript, info)
         prepared = self.scorer.prepare(unit, self._fetch)
         gene: tuple[str | None, ...] = (None, None, None, None)
         if transcript is not None:
@@ -249,7 +251,7 @@ def record_problem(
     upper = ref.upper()
     if _has_odd_letter(upper):
         return None  # not a matter of the reference: the alleles are classified one by one
-    if _to_n.sub("N", upper) == found or _agrees(upper, _written_letters(reference)(record.contig, start, end)):
+    if _to_n.sub("N", upper) == found or _agrees(upper, reference.fetch_written(record.contig, start, end)):
         return None
     return "ref_mismatch", f"REF is {_shown(ref)} at {place}, where the reference has {_shown(found)}"
 
@@ -258,17 +260,6 @@ def _agrees(ref: str, written: str) -> bool:
     """Whether REF is what the reference says, IUPAC letters standing for any of their bases."""
     pairs = zip(ref, written.upper(), strict=True)
     return all(base == letter or base in _IUPAC.get(letter, "") for base, letter in pairs)
-
-
-def _written_letters(reference: ReferenceGenome) -> Fetch:
-    """As `reference.fetch`, but IUPAC letters and case stay as the FASTA has them; N outside the contig."""
-
-    def fetch(contig: str, start: int, end: int) -> str:
-        low, high = reference._ensure(contig, start, end)
-        inside = reference._raw[low - reference._low : high - reference._low].decode("latin-1")
-        return "N" * (min(low, end) - start) + inside + "N" * (end - max(high, start))
-
-    return fetch
 
 
 def gene_contig(contig: str, known: set[str], aliases: Mapping[str, str]) -> str:

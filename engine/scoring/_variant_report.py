@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,6 @@ _ENTRY_LABELS = {
     "records_per_s": "Records per second",
     "records_per_cpu_s": "Records per CPU second",
     "result_key": "Result key",
-    "licence": "Licence",
     "refget": "Refget digests",
     "genes": "Gene table",
 }
@@ -105,6 +104,7 @@ def render(summary: Summary, provenance: Mapping[str, Any], timings: Mapping[str
         headline=_headline(summary),
         states=_states(summary),
         reasons=_reasons(summary),
+        flags=[(one.flag, Number(f"flag.{one.flag}", count(one.rows))) for one in summary.flags],
         histograms=[_histogram(one) for one in summary.histograms],
         ranking=_label(summary.histograms[0].column),
         score_columns=[one.column for one in summary.histograms],
@@ -137,12 +137,15 @@ def real(value: float | None, digits: int = 3) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Percentage with one decimal; empty where there is no whole. Never 0.0 or 100.0 for what is not none or all."""
+    """Percentage with one decimal; empty where there is no whole. What is not none or all is never shown as such."""
     if whole == 0:
         return ""
-    if part not in (0, whole):
-        return f"{min(max(100 * part / whole, 0.1), 99.9):.1f}%"
-    return "100%" if part else "0%"
+    percent = 100 * part / whole
+    if part in (0, whole):
+        return f"{percent:.0f}%"
+    if percent < 0.1:
+        return "<0.1%"
+    return ">99.9%" if percent > 99.9 else f"{percent:.1f}%"
 
 
 def _label(column: str) -> str:
@@ -155,7 +158,7 @@ def _heading(column: str) -> str:
 
 
 def _model_name(provenance: Mapping[str, Any]) -> str:
-    model = provenance.get("model", "")
+    model = provenance.get("model") or ""
     return str(model.get("name", "") if isinstance(model, Mapping) else model)
 
 
@@ -361,7 +364,7 @@ def _panel_table(result: PanelResult, key: str) -> dict[str, Any]:
 
 def _table_row(score: str, figures: Mapping[str, Figure], key: str) -> dict[str, Any]:
     parts = score.split(" minus ")
-    words = _heading(parts[0]) if len(parts) == 1 else f"Gain of the first on {_label(parts[1])}"
+    words = _heading(parts[0]) if len(parts) == 1 else f"Gain of the first over {_label(parts[1])}"
     return {"score": words, "is_gain": len(parts) > 1, "cells": [_cell(one, key) for one in figures.values()]}
 
 
@@ -399,10 +402,10 @@ def _entry_label(name: str, key: str) -> str:
 
 
 def _entry(label: str, key: str, *, name: str, value: Any) -> Entry:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         nested = tuple(_entries(value, key))
         return Entry(label, key, "", nested[:_MAX_LISTED], max(0, len(nested) - _MAX_LISTED))
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and value:
         words = [str(one) for one in value]
         return Entry(label, key, shlex.join(words) if name == "command" else ", ".join(words))
     return Entry(label, key, _with_unit(name, value))
@@ -410,7 +413,8 @@ def _entry(label: str, key: str, *, name: str, value: Any) -> Entry:
 
 def _with_unit(name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "\u2013" if value is None or value == "" else str(value)
+        is_empty = value is None or (isinstance(value, Sized) and len(value) == 0)
+        return "\u2013" if is_empty else str(value)
     if name.endswith("_bytes"):
         return f"{value / 1e6:,.1f} MB"
     if name.endswith("_per_s") or name.endswith("_per_cpu_s"):

@@ -63,7 +63,7 @@ def command_lines(job: str, settings: Mapping[str, object]) -> list[bytes]:
 def _write_vcf(parts: Parts, store: Store, options: ResultOptions) -> Iterator[tuple[str, int]]:
     named = store.scratch()
     folder = named.with_name(named.name + ".vcf")  # htslib puts an index beside its file
-    with clear_errors(str(folder)):
+    with clear_errors(store.uri):
         folder.mkdir()
         path = folder / VCF
         finish_vcf(_full_header(options), parts.bodies(), path)
@@ -108,7 +108,7 @@ def _write_by_contig(parts: Parts, store: Store) -> Iterator[tuple[str, int]]:
             hive = "__HIVE_DEFAULT_PARTITION__" if contig is None else quote(contig, safe="")
             name = f"{BY_CONTIG}/contig={hive}/part-{shard:06d}.parquet"
             local = store.scratch()
-            with clear_errors(str(local)):
+            with clear_errors(store.uri):
                 parquet.write_table(
                     some.drop_columns(["contig"]), local, schema_name="variant_scores_by_contig", version=1
                 )

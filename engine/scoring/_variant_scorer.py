@@ -19,8 +19,8 @@ from engine.runtime.stages import ShardOutput
 from engine.scoring._contract import AlleleRow, InfoField, Prepared, Scorer, SkippedAllele
 from engine.scoring._variant_reader import Reject, VariantBatch, reject_text
 from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta
+from schemas import tables
 from schemas.states import NOT_APPLICABLE, NOT_APPLICABLE_REASONS, REJECTED, SCORED
-from schemas.tables import REJECTS
 
 if TYPE_CHECKING:
     from engine.scoring._predictor import Predictor
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SLICE_ROWS = 512
 STATE_FIELD = InfoField("RPL_STATE", "A", "String", "scored, not_applicable or rejected")
 REASON_FIELD = InfoField("RPL_REASON", "A", "String", "Why an ALT has no score: a reason code, absent where all have")
+_TEXT_COLUMNS = [tables.VARIANT_SCORES.get_field_index(n) for n in ("record", "alt_index", "ref", "alt", "gene_symbol")]
 _Values = list[tuple[Any, ...] | None]
 
 
@@ -103,7 +104,7 @@ class VariantScorer:
         self, batch: VariantBatch, values: _Values, states: Sequence[str], reasons: Sequence[str | None]
     ) -> list[bytes]:
         """Lines with our tags, each ending in a newline; records that do not parse have none."""
-        record_of, alt_of, refs, alts, symbols = (batch.columns[at].to_pylist() for at in (0, 6, 4, 5, 10))
+        record_of, alt_of, refs, alts, symbols = (batch.columns[at].to_pylist() for at in _TEXT_COLUMNS)
         texts = []
         begin, num_rows = 0, len(states)
         for ordinal, line in enumerate(batch.lines, batch.first_record):
@@ -159,6 +160,6 @@ def _late_reject(batch: VariantBatch, row: int, answer: SkippedAllele) -> list[R
 
 
 def _rejects_table(rejects: Sequence[Reject]) -> pa.Table:
-    columns = list(zip(*rejects, strict=True)) or [()] * len(REJECTS)
-    arrays = [pa.array(column, one.type) for column, one in zip(columns, REJECTS, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=REJECTS)
+    columns = list(zip(*rejects, strict=True)) or [()] * len(tables.REJECTS)
+    arrays = [pa.array(column, one.type) for column, one in zip(columns, tables.REJECTS, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=tables.REJECTS)

@@ -27,6 +27,7 @@ NUM_CONTIGS = 30
 NUM_TOP = 50
 NUM_BINS = 64
 _FINEST_WIDTH = -40
+_RANKING = "ds_max"
 _REASON_UNKNOWN = "no reason is given"
 _IDENTITY = ("record", "alt_index", "contig", "start", "id", "ref", "alt", "gene_id", "gene_symbol", "transcript_id")
 
@@ -41,6 +42,14 @@ class Reason:
     state: str
     reason: str
     sentence: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Rows that carry one flag of the scorer."""
+
+    flag: str
     rows: int
 
 
@@ -119,6 +128,7 @@ class Summary:
     not_applicable: int
     rejected: int
     reasons: tuple[Reason, ...]
+    flags: tuple[Flag, ...]
     contigs: tuple[ContigRows, ...]
     num_contigs: int
     other_contigs: ContigRows
@@ -159,7 +169,8 @@ def summarise(tables: Iterable[pa.Table], *, panels: Sequence[Panel], score_colu
     Args:
         tables: the parts in input order, rows of schemas.tables.VARIANT_SCORES with the scorer's columns.
         panels: comparisons with measured values.
-        score_columns: numeric columns to draw; the first ranks the top variants by its absolute value.
+        score_columns: numeric columns to draw; `ds_max`, or else the first, ranks the top variants by its absolute
+            value and is shown first.
 
     Raises:
         InputError: a score column or a panel's INFO key is not in the table.
@@ -167,12 +178,13 @@ def summarise(tables: Iterable[pa.Table], *, panels: Sequence[Panel], score_colu
     """
     if not score_columns:
         raise InputError("no score column is named", where="report", fix="name at least one score column")
+    columns = sorted(dict.fromkeys(score_columns), key=lambda column: column != _RANKING)
     states = _StateCounter()
-    histograms = [_HistogramCounter(column) for column in score_columns]
-    tops = _TopCounter(tuple(score_columns))
+    histograms = [_HistogramCounter(column) for column in columns]
+    tops = _TopCounter(tuple(columns))
     comparisons = [PanelCounter(panel) for panel in panels]
     for table in tables:
-        _check_columns(table, score_columns)
+        _check_columns(table, columns)
         states.add(table)
         scored = table.filter(pc.equal(table["state"], SCORED))
         for histogram in histograms:
@@ -201,6 +213,7 @@ def _finish(
         not_applicable=by_state[NOT_APPLICABLE],
         rejected=by_state[REJECTED],
         reasons=states.reasons(),
+        flags=states.flags(),
         contigs=tuple(contigs[:NUM_CONTIGS]),
         num_contigs=len(contigs),
         other_contigs=_sum_contigs(contigs[NUM_CONTIGS:]),
@@ -232,6 +245,7 @@ class _StateCounter:
     def __init__(self) -> None:
         self.rows: Counter[tuple[str, str, str]] = Counter()
         self.records = 0
+        self._flags: Counter[str] = Counter()
         self._last_record: int | None = None
 
     def add(self, table: pa.Table) -> None:
@@ -247,6 +261,9 @@ class _StateCounter:
                     fix="run `replisome verify` on the output",
                 )
             self.rows[row["contig"] or "", row["state"], row["reason"] or ""] += row["record_count"]
+        if "flags" in table.column_names:
+            for row in pc.value_counts(table["flags"].cast(pa.string()).combine_chunks()).to_pylist():
+                self._flags.update({flag: row["counts"] for flag in (row["values"] or "").split(",") if flag})
         records = table["record"].to_numpy()
         # A record's rows follow one another, also across a cut, so counting the changes counts the records.
         self.records += int(np.count_nonzero(np.diff(records))) + int(records[0] != self._last_record)
@@ -261,6 +278,10 @@ class _StateCounter:
         known = NOT_APPLICABLE_REASONS | REJECT_REASONS
         order = sorted(sums.items(), key=lambda one: (one[0][0] != REJECTED, -one[1], one[0][1]))
         return tuple(Reason(state, reason, known.get(reason, _REASON_UNKNOWN), rows) for (state, reason), rows in order)
+
+    def flags(self) -> tuple[Flag, ...]:
+        """Most frequent first, equal ones by name."""
+        return tuple(Flag(*one) for one in sorted(self._flags.items(), key=lambda one: (-one[1], one[0])))
 
     def contigs(self) -> list[ContigRows]:
         """Most rows first, equal ones by name."""

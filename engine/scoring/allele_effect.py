@@ -1,8 +1,8 @@
 """What an allele does to any head of a model, in a window around the variant: one value per channel.
 
-REF and ALT windows begin at the same base and have the same length; after an insertion or deletion the reference goes
-on. `difference` and `log_ratio` compare the means over the window; `max_abs_over_window` compares base by base, where
-a base that one of the two has not (inserted or deleted) is left out.
+`difference` and `log_ratio` compare the means over two windows that begin at the same base and have the same length:
+after an insertion or deletion the reference goes on. `max_abs_over_window` compares base by base, where a base that one
+of the two has not (inserted or deleted) is left out.
 
 Where the head's symmetry allows it, both strands can be averaged before the comparison.
 
@@ -95,6 +95,7 @@ class AlleleEffect:
     needs_model = True
     needs_genes = False
     written_letters = False
+    info_keys: tuple[str, ...] = ()
 
     def __init__(self, params: AlleleEffectParams, info: ModelInfo | None) -> None:
         self.params = params
@@ -130,7 +131,9 @@ class AlleleEffect:
             flank=self._flank,
             extra=edit.num_ref,
         )
-        forward = (ref, alt[: len(ref)])
+        if self.params.reduction != "max_abs_over_window":
+            alt = alt[: len(ref)]
+        forward = (ref, alt)
         reverse = tuple(reverse_complement(window) for window in forward) if self.params.both_strands else ()
         return Prepared(forward + reverse, (edit, low))
 
@@ -179,7 +182,7 @@ def _check_head(params: AlleleEffectParams, head: HeadInfo, *, where: str) -> No
 def _largest_change(ref_CW: Track, alt_CW: Track, edit: Edit, low: int) -> Any:
     """Signed change furthest from 0 over bases that both have; 0 where they share none."""
     num = ref_CW.shape[1]
-    positions = edit.positions(low, num)
+    positions = edit.positions(low, alt_CW.shape[1])
     # Only the first of the bases on one position is a pair; the rest are insertions.
     is_pair = np.concatenate(([True], positions[1:] != positions[:-1]))
     lifted = onto_reference(alt_CW[:, is_pair], positions[is_pair], start=low, end=low + num, fill=np.nan)

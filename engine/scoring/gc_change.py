@@ -38,6 +38,7 @@ class GcChange:
     needs_model = False
     needs_genes = False
     written_letters = False
+    info_keys: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     fields: tuple[pa.Field, ...] = (field("gc_change", pa.float32(), "share of G and C in ALT less that in REF"),)
     info_fields = (InfoField("RPL_GC_CHANGE", "A", "Float", "Share of G and C in ALT less that in REF"),)

@@ -18,6 +18,7 @@ Shape letters: K channels, L reference outputs, E outputs of the ALT window, D p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,19 @@ SPLICEAI_FIELD = InfoField(
     "acceptor loss (AL), donor gain (DG), and donor loss (DL). "
     "Format: ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL",
 )
+_FURTHEST = "of the gene where it is furthest from 0"
+_EXON_TAGS = {
+    "inclusion_change": InfoField(
+        "RPL_INCLUSION", "A", "Float", f"Change of the logit of the nearest exon's inclusion, {_FURTHEST}"
+    ),
+    "psi_change": InfoField(
+        "RPL_PSI_CHANGE",
+        "A",
+        "Float",
+        f"Change of that exon's inclusion from its measured inclusion in percentage points, {_FURTHEST}",
+    ),
+}
+_is_info_key = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*|1000G").fullmatch
 
 # SpliceAI 1.3.1 encodes a letter by its character code modulo 5, of which only A, C, G, T and N are meant.
 _SPLICEAI_TOKEN = np.array([4, 0, 1, 2, 3], dtype=np.uint8)[np.arange(256) % 5]
@@ -95,6 +109,8 @@ class SpliceDeltaParams:
         compatibility: "none", or "spliceai-1.3.1" to reproduce that tool's artefacts and refusals; rows that an
             artefact changes are flagged.
         exon_sites: add the signed change at the known sites of one exon (engine/scoring/_exon_sites.py).
+        reference_psi: INFO key of the exon's measured inclusion without the variant, in per cent; adds the change on
+            that scale. Only with exon_sites.
         max_allele_length: longer REF or ALT is rejected, in bases.
         head: the model's head with channels acceptor and donor.
     """
@@ -103,6 +119,7 @@ class SpliceDeltaParams:
     mask: bool = False
     compatibility: str = "none"
     exon_sites: bool = False
+    reference_psi: str = ""
     max_allele_length: int = 10_000
     head: str = "splice"
 
@@ -116,6 +133,10 @@ class SpliceDeltaParams:
             if value not in (0, 1) or not isinstance(value, int):
                 raise ValueError(f"{name} must be true or false, found {value!r}")
             object.__setattr__(self, name, bool(value))
+        if not isinstance(self.reference_psi, str) or (self.reference_psi and not _is_info_key(self.reference_psi)):
+            raise ValueError(f"reference_psi must be an INFO key, found {self.reference_psi!r}")
+        if self.reference_psi and not self.exon_sites:
+            raise ValueError("reference_psi is read with exon_sites only: set exon_sites too")
         if self.compatibility not in COMPATIBILITIES:
             known = ", ".join(COMPATIBILITIES)
             raise ValueError(f"compatibility must be one of {known}, found {self.compatibility!r}")
@@ -133,6 +154,7 @@ class _Reading:
         is_minus: the windows are reverse complements.
         flags: see the column.
         exon: what to read at the exon's sites, if asked.
+        psi: measured inclusion of the exon without the variant, in per cent, where there is one.
     """
 
     start: int
@@ -142,6 +164,7 @@ class _Reading:
     is_minus: bool
     flags: str
     exon: _exon_sites.ExonReading | None
+    psi: float | None
 
 
 class SpliceDelta:
@@ -152,7 +175,7 @@ class SpliceDelta:
     """
 
     Params = SpliceDeltaParams
-    RESULT_VERSION = 1
+    RESULT_VERSION = 2
     needs_model = True
     needs_genes = True
 
@@ -168,11 +191,15 @@ class SpliceDelta:
         self._flank = info.context_bp // 2
         self._is_peer = params.compatibility == "spliceai-1.3.1"
         self.written_letters = self._is_peer
+        self.info_keys = (params.reference_psi,) if params.reference_psi else ()
         self.heads = (head.name, *(("pwm", "hexamer") if params.exon_sites else ()))
         self.heads = tuple(name for name in self.heads if name in info.heads)
         self._exons = _exon_sites.ExonReader(info, head) if params.exon_sites else None
         self.fields = _fields() + (_exon_sites.FIELDS if params.exon_sites else ())
-        self.info_fields = _info_fields(exon_sites=params.exon_sites)
+        self.fields += (_exon_sites.PSI_FIELD,) if params.reference_psi else ()
+        # Each tag with the place of its column among the values.
+        self._exon_tags = [(_EXON_TAGS[one.name], i) for i, one in enumerate(self.fields) if one.name in _EXON_TAGS]
+        self.info_fields = _info_fields() + tuple(tag for tag, _ in self._exon_tags)
 
     def prepare(self, unit: ScoringUnit, fetch: Fetch) -> Prepared | SkippedAllele:
         """Windows of REF and ALT in transcript orientation, with D + context / 2 bases on either side."""
@@ -196,7 +223,7 @@ class SpliceDelta:
         is_minus = transcript.strand == "-"
         exon = None
         if self._exons is not None:
-            exon = _exon_sites.exon_reading(unit, transcript, fetch, reach=self._flank)
+            exon = _exon_sites.exon_reading(unit, transcript, fetch, reach=self._exons.reach)
         return Prepared(
             tuple(reverse_complement(window) for window in windows) if is_minus else windows,
             _Reading(
@@ -207,6 +234,7 @@ class SpliceDelta:
                 is_minus=is_minus,
                 flags=self._flags(edit, letters),
                 exon=exon,
+                psi=_exon_sites.read_percent(unit.info[0]) if self.info_keys else None,
             ),
         )
 
@@ -216,7 +244,7 @@ class SpliceDelta:
         low, high = edit.centre - reach, edit.centre + reach + 1
         if self._exons is None:
             return low, high
-        wide = max(self._flank, _exon_sites.HEXAMER_BASES)
+        wide = self._exons.reach
         return min(low, edit.centre - wide), max(high, edit.end + wide)
 
     def _refusal(self, unit: ScoringUnit) -> SkippedAllele | None:
@@ -268,7 +296,12 @@ class SpliceDelta:
         if self._exons is None or reading.exon is None:
             return values
         exon = self._exons.values(reading.exon, tracks[0], tracks[1], low=reading.low)
-        return exon if isinstance(exon, SkippedAllele) else values + exon
+        if isinstance(exon, SkippedAllele):
+            return exon
+        return values + exon + (self._psi_change(reading.psi, exon[-1]) if self.params.reference_psi else ())
+
+    def _psi_change(self, psi: float | None, inclusion: float | None) -> tuple[float | None]:
+        return (None if psi is None or inclusion is None else _exon_sites.psi_change(psi, inclusion),)
 
     def _onto_reference(self, alt_KE: Track, reading: _Reading, begin: int) -> Track:
         """ALT outputs on the positions within the distance, (K, D)."""
@@ -314,10 +347,7 @@ class SpliceDelta:
         best = [_best(rows, 8) for rows in scored]
         entries.append(("RPL_DS_MAX", [_text(row, 8, float_text) for row in best]))
         entries.append(("RPL_GENE", [encode_info(row.symbol or ".") if row else "." for row in best]))
-        if self.params.exon_sites:
-            index = len(self.fields) - 1
-            entries.append(("RPL_INCLUSION", [_inclusion_text(rows, index) for rows in scored]))
-        return entries
+        return entries + [(tag.id, [_furthest(rows, index) for rows in scored]) for tag, index in self._exon_tags]
 
     def spliceai_value(self, alleles: Sequence[Sequence[AlleleRow]]) -> str | None:
         """The value of the tag SpliceAI, ALT-major then in gene-table order; None where it has nothing to say."""
@@ -380,13 +410,13 @@ def _text(row: AlleleRow | None, index: int, write: Callable[[Any], str]) -> str
     return "." if row is None or row.values is None else write(row.values[index])
 
 
-def _inclusion_text(rows: Sequence[AlleleRow], index: int) -> str:
-    """The inclusion change furthest from 0 over the genes of an ALT."""
+def _furthest(rows: Sequence[AlleleRow], index: int) -> str:
+    """The value furthest from 0 over the genes of an ALT."""
     found = [row.values[index] for row in rows if row.values is not None and row.values[index] is not None]
     return float_text(max(found, key=abs) if found else None)
 
 
-def _info_fields(*, exon_sites: bool) -> tuple[InfoField, ...]:
+def _info_fields() -> tuple[InfoField, ...]:
     made = []
     for name, meaning in zip(NAMES, _MEANINGS, strict=True):
         tag = name.upper()
@@ -396,9 +426,6 @@ def _info_fields(*, exon_sites: bool) -> tuple[InfoField, ...]:
     made.append(InfoField("RPL_DS_MAX", "A", "Float", "Largest of the four delta scores over genes"))
     gene = "Symbol of the gene with RPL_DS_MAX, percent-encoded where VCF requires it"
     made.append(InfoField("RPL_GENE", "A", "String", gene))
-    if exon_sites:
-        text = "Change of the logit of the nearest exon's inclusion, of the gene where it is furthest from 0"
-        made.append(InfoField("RPL_INCLUSION", "A", "Float", text))
     return tuple(made)
 
 

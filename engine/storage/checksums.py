@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import google_crc32c
-
 _CHUNK_BYTES = 1 << 20
 
 
 def crc32c(data: bytes, value: int = 0) -> int:
     """CRC-32C of `data`, continuing from `value`."""
+    import google_crc32c  # only what reads or writes checked files needs it
+
     return int(google_crc32c.extend(value, data))
 
 

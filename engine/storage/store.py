@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,10 @@ class Store(Protocol):
         ...
 
     def fetch(self, name: str) -> Path:
-        """A local path with the file's content: the file itself, or a copy in scratch."""
+        """A local path with the file's content: the file itself, or a copy in scratch that goes with this store.
+
+        FileNotFoundError where there is none.
+        """
         ...
 
     def append_log(self, name: str) -> Path:
@@ -81,18 +85,23 @@ class Store(Protocol):
     def keep_log(self, local: Path, name: str) -> None: ...
 
 
+def full_disk(error: BaseException, where: str) -> SystemFailure | None:
+    """The sentence for an error that says the disk is full, None for any other."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    fix = "free some space and run the same command again; finished shards are kept"
+    return SystemFailure("the disk is full", where=where, fix=fix)
+
+
 @contextmanager
 def clear_errors(where: str) -> Iterator[None]:
     """Turn operating-system errors of a write into one clear sentence."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SystemFailure(
-                "the disk is full",
-                where=where,
-                fix="free some space and run the same command again; finished shards are kept",
-            ) from error
+        full = full_disk(error, where)
+        if full is not None:
+            raise full from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             raise InputError(
                 f"cannot write: {error.strerror}", where=where, fix="choose an output folder you may write to"
@@ -175,7 +184,11 @@ class LocalStore:
     def _aside(self, name: str, data: bytes) -> Path:
         path = self.scratch()
         with clear_errors(str(self.root / name)):
-            path.write_bytes(data)
+            try:
+                path.write_bytes(data)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
         return path
 
     def _ready(self, local: Path, name: str) -> Path:
@@ -208,6 +221,8 @@ class RemoteStore:
         self._fs = filesystem
         self._root = root.rstrip("/")
         self._local = Path(tempfile.mkdtemp(prefix="replisome-"))
+        # Workers open a store for each shard, so its folder must go with it.
+        weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
 
     def read(self, name: str) -> bytes:
         return bytes(self._fs.cat_file(self._at(name)))
@@ -269,6 +284,8 @@ class RemoteStore:
 
     def fetch(self, name: str) -> Path:
         path = self.scratch()
+        if not self.exists(name):
+            raise FileNotFoundError(f"{self.uri}/{name}")
         with clear_errors(str(path)):
             self._fs.get_file(self._at(name), str(path))
         return path

@@ -194,6 +194,13 @@ OPTIONS = (
     Option(
         "scorer.params.exon_sites", ("--exon-sites",), doc="add the signed change at the exon's two sites", kind=bool
     ),
+    Option(
+        "scorer.params.reference_psi",
+        ("--reference-psi",),
+        doc="with --exon-sites: INFO key of the exon's measured inclusion in percent; adds the change from it",
+        kind=str,
+        metavar="KEY",
+    ),
     Option("scorer.params.compatibility", ("--compatibility",), doc="reproduce a peer: spliceai-1.3.1", kind=str),
     Option("all_transcripts", ("--all-transcripts",)),
     Option("contig_aliases", ("--contig-alias",), doc="NAME=REFERENCE_NAME, repeatable", form="pairs"),

@@ -81,8 +81,8 @@ def test_exon_edges_of_both_strands_and_no_outer_ones(species: dict[str, data.Si
 
 
 def test_a_window_that_shares_30_bases_with_a_test_sequence_is_left_out(folder: Path) -> None:
-    words = data.shared_words(data.test_sequences(folder))
-    text = next(data.test_sequences(folder))
+    words = data.shared_words(data.held_out_sequences(folder))
+    text = next(data.held_out_sequences(folder))
     assert data._shares("ACGT" * 5 + text[3:33], words)
     assert data._shares(reverse_complement(text)[:30], words)
     assert not data._shares(text[3:32] + ("A" if text[32] != "A" else "C"), words)

@@ -124,7 +124,7 @@ def test_jobs_version_schema_models():
         (RejectLimitError("w"), 3, "replisome: w"),
         (SystemFailure("w"), 4, "replisome: w"),
         (KeyboardInterrupt(), 130, "replisome: interrupted; finished shards are kept"),
-        (cli._Terminated(), 143, "replisome: terminated; finished shards are kept"),
+        (cli.Terminated(), 143, "replisome: terminated; finished shards are kept"),
         (MemoryError(), 4, "replisome: out of memory; use fewer"),
         (ZeroDivisionError("a\nb"), 4, "replisome: unexpected ZeroDivisionError: a b; run again with --debug"),
         (BrokenPipeError(), 4, "replisome: unexpected BrokenPipeError: no message; run again"),
@@ -212,3 +212,110 @@ def test_signals_end_with_a_sentence_on_resuming(number, code):
     assert started.returncode == code
     assert "run the same command again to go on" in text
     assert text.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    from tests.toys.genome import make_genome, random_records, write_vcf
+
+    folder = tmp_path_factory.mktemp("toy")
+    made = make_genome(folder)
+    write_vcf(folder / "in.vcf.gz", random_records(made, 60, seed=3), made)
+    return made, folder
+
+
+def toy_words(toy, out: Path, *, variants: str = "in.vcf.gz") -> tuple[str, ...]:
+    made, folder = toy
+    words = ("score-variants", str(folder / variants), "--reference", str(made.fasta), "--scorer", "gc_change")
+    return (*words, "-o", str(out), "--workers", "1", "--records-per-shard", "25", "--progress", "none")
+
+
+def test_a_run_from_start_to_verify(toy, tmp_path):
+    out = tmp_path / "out"
+    first = command(*toy_words(toy, out))
+    assert (first.returncode, first.stderr) == (0, "")
+    assert f"{out}: finished; 60 records; rows: 60 scored, 0 not applicable, 0 rejected" in first.stdout
+    for line in first.stdout.splitlines()[1:]:
+        assert Path(line.strip()).exists()
+    again = command(*toy_words(toy, out))
+    assert again.returncode == 0
+    assert "finished before, nothing to do" in again.stdout
+    assert "0 of 3 shards to run" in command(*toy_words(toy, out), "--plan").stdout
+    checked = command("verify", str(out))
+    assert checked.returncode == 0
+    assert "all as committed" in checked.stdout
+    part = next((out / "data").rglob("*.parquet"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    damaged = command("verify", str(out), "--json")
+    assert damaged.returncode == 2
+    assert [problem["path"] for problem in json.loads(damaged.stdout)["problems"]] == [str(part.relative_to(out))]
+
+
+def test_a_spec_file_gives_what_the_verb_gives(toy, tmp_path):
+    made, folder = toy
+    assert command(*toy_words(toy, tmp_path / "a")).returncode == 0
+    spec = {
+        "job": "score_variants",
+        "input": {"path": str(folder / "in.vcf.gz")},
+        "reference": str(made.fasta),
+        "scorer": {"name": "gc_change"},
+        "output": "replaced below",
+        "execution": {"records_per_shard": 25},
+    }
+    (tmp_path / "s.yaml").write_text(json.dumps(spec))
+    done = command("run", str(tmp_path / "s.yaml"), "--set", f"output={tmp_path / 'b'}", "--progress", "json")
+    assert done.returncode == 0
+    assert json.loads(done.stderr.splitlines()[-1])["event"] == "done"
+    assert (tmp_path / "a/manifest.json").read_bytes() == (tmp_path / "b/manifest.json").read_bytes()
+
+
+def test_another_question_to_the_same_folder_is_refused(toy, tmp_path):
+    out = tmp_path / "out"
+    assert command(*toy_words(toy, out)).returncode == 0
+    other = command(*toy_words(toy, out), "-r", "chr2")
+    assert other.returncode == 2
+    assert "this folder holds a run that computes something else" in other.stderr
+    assert command(*toy_words(toy, out), "-r", "chr2", "--force").returncode == 0
+
+
+def test_too_many_rejects_have_their_own_exit_code(toy, tmp_path):
+    from tests.toys.genome import bad_records, write_vcf
+
+    made, folder = toy
+    write_vcf(folder / "bad.vcf", bad_records(made), made)
+    words = toy_words(toy, tmp_path / "out", variants="bad.vcf")
+    refused = command(*words, "--max-rejects", "0.01")
+    assert refused.returncode == 3
+    assert "more than the limit of 1.00%" in refused.stderr
+    assert command(*words, "--max-rejects", "1").returncode == 0
+
+
+def test_variants_from_standard_input(toy, tmp_path):
+    _, folder = toy
+    words = list(toy_words(toy, tmp_path / "out"))
+    words[1] = "-"
+    with (folder / "in.vcf.gz").open("rb") as stream:
+        done = command(*words, stdin=stream)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "60 records" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({1: "absent.vcf"}, "absent.vcf"),
+        ({3: "absent.fa"}, "absent.fa"),
+        ({5: "splice_delta"}, "needs model"),
+    ],
+)
+def test_wrong_files_are_one_sentence(toy, tmp_path, change, sentence):
+    words = list(toy_words(toy, tmp_path / "out"))
+    for index, word in change.items():
+        words[index] = word
+    done = command(*words)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -145,6 +145,7 @@ def test_options_left_out_leave_the_defaults():
         ("distance", 0, "scorer.params", {"distance": 0}),
         ("mask", True, "scorer.params", {"mask": True}),
         ("exon_sites", True, "scorer.params", {"exon_sites": True}),
+        ("reference_psi", "REF_PSI", "scorer.params", {"reference_psi": "REF_PSI"}),
         ("compatibility", "spliceai-1.3.1", "scorer.params", {"compatibility": "spliceai-1.3.1"}),
         ("all_transcripts", True, "all_transcripts", True),
         ("contig_alias", ["chr1=1", "chrM=MT"], "contig_aliases", {"chr1": "1", "chrM": "MT"}),

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
@@ -145,6 +146,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from tests.toys import number_job  # by its own name, so that its classes unpickle elsewhere
-
-    sys.exit(number_job.main())
+    # By its own name, so that its classes unpickle in other processes.
+    sys.exit(import_module("tests.toys.number_job").main())

@@ -19,6 +19,7 @@ from engine.io.source import Shard
 from engine.runtime.parts import PartPublisher
 from engine.runtime.stages import Stages
 from engine.storage import faults
+from engine.storage.store import full_disk
 
 # Equal bytes are promised for one intra-op thread; the libraries read these names once, at import.
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -89,6 +90,9 @@ def portable(error: BaseException, shard: Shard | None) -> tuple[ReplisomeError,
     if isinstance(error, ReplisomeError):
         return error, trace
     place = "a worker process" if shard is None else f"shard {shard.shard}"
+    full = full_disk(error, place)
+    if full is not None:
+        return full, trace
     said: Any = str(error) or "no message"
     failure = SystemFailure(
         f"unforeseen {type(error).__name__}: {said}", where=place, fix="run again with --debug for the full trace"

@@ -86,6 +86,25 @@ def test_spliceai_table_keeps_its_own_bounds_and_rows(tmp_path: Path) -> None:
     assert [bool(table.transcripts_at("1", pos - 1)) for pos in (100, 101, 400, 401)] == [False, True, True, False]
 
 
+@pytest.mark.parametrize("feature", ["transcript", "mRNA"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_transcript_row_may_be_wider_than_its_exons(tmp_path: Path, feature: str, *, is_first: bool) -> None:
+    """Its ends are the transcript's, so that the outer edges of the exons told are not taken for its ends."""
+    rows = [_row(feature, 11, 90, _gtf("G", "T")), _row("exon", 31, 40, _gtf("G", "T"))]
+    (gtf,) = _load(tmp_path, "".join(rows if is_first else rows[::-1])).transcripts
+    rows = [_row(feature, 11, 90, "ID=t;Parent=g"), _row("gene", 1, 99, "ID=g"), _row("exon", 31, 40, "Parent=t")]
+    (gff3,) = _load(tmp_path, "##gff-version 3\n" + "".join(rows if is_first else rows[::-1])).transcripts
+    assert [(t.start, t.end, t.exons) for t in (gtf, gff3)] == [(10, 90, ((30, 40),))] * 2
+
+
+def test_ends_told_too_narrow_or_of_a_gene_are_those_of_the_exons(tmp_path: Path) -> None:
+    text = _row("transcript", 35, 36, _gtf("G", "T")) + _row("exon", 31, 40, _gtf("G", "T"))
+    (narrow,) = _load(tmp_path, text).transcripts
+    text = "##gff-version 3\n" + _row("gene", 1, 99, "ID=g") + _row("exon", 31, 40, "Parent=g")
+    (of_gene,) = _load(tmp_path, text).transcripts
+    assert [(t.start, t.end) for t in (narrow, of_gene)] == [(30, 40)] * 2
+
+
 def test_gtf_of_exon_rows_alone(tmp_path: Path) -> None:
     text = _row("exon", 11, 20, 'transcript_id "T1"; gene_id "G";') + _row("exon", 1, 5, "transcript_id T1; gene_id G")
     (transcript,) = _load(tmp_path, text).transcripts

@@ -66,6 +66,25 @@ def test_lower_case_n_and_iupac(genome: ReferenceGenome, toy: ToyGenome) -> None
     assert genome.fetch("chr1", N_RUN[0], N_RUN[1]) == "N" * (N_RUN[1] - N_RUN[0])
 
 
+def test_letters_as_written_agree_with_pysam(genome: ReferenceGenome, toy: ToyGenome) -> None:
+    rng = random.Random(9)
+    with pysam.FastaFile(str(toy.fasta)) as judge:
+        for _ in range(600):
+            contig = rng.choice(list(genome.contigs))
+            length = genome.length(contig)
+            start = rng.randint(-30, length + 30)
+            end = start + rng.choice([0, 1, 40, 10_101])
+            inside = judge.fetch(contig, min(max(start, 0), length), min(max(end, 0), length))
+            assert genome.fetch_written(contig, start, end) == (
+                "N" * (min(end, 0) - min(start, 0)) + inside + "N" * (max(end, length) - max(start, length))
+            )
+            assert re.sub("[^ACGT]", "N", genome.fetch_written(contig, start, end).upper()) == (
+                genome.fetch(contig, start, end)
+            )
+    assert genome.fetch_written("chr1", 5_000, 5_010).islower()
+    assert [genome.fetch_written("chr1", at, at + 1) for at in IUPAC] == [toy.contigs["chr1"][at] for at in IUPAC]
+
+
 @pytest.mark.parametrize("smallest", [64, 1_000])
 def test_blocks_of_any_size_give_the_same(toy: ToyGenome, monkeypatch: pytest.MonkeyPatch, smallest: int) -> None:
     monkeypatch.setattr(reference, "_MIN_BLOCK", smallest)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
@@ -40,10 +41,14 @@ QUERIES = [
 ]
 
 
-def _bcftools(query: str, path: Path) -> list[bytes]:
+def _bcftools(query: str, path: Path) -> list[list[bytes]]:
+    """The first five columns; bcftools prints the numbers of the others anew."""
     words = ["bcftools", "view", "-H", "-r", query, str(path)]
-    out = subprocess.run(words, check=True, capture_output=True).stdout
-    return out.splitlines()
+    return _sites(subprocess.run(words, check=True, capture_output=True).stdout.splitlines())
+
+
+def _sites(lines: Iterable[bytes]) -> list[list[bytes]]:
+    return [line.split(b"\t")[:5] for line in lines]
 
 
 def _ours(path: Path, query: str) -> list[bytes]:
@@ -61,14 +66,19 @@ def test_the_same_records_as_bcftools_with_and_without_index(tmp_path: Path, que
     for index in ("-c", "-t") if kind == "bgzf" else ("-c",):
         subprocess.run(["bcftools", "index", "-f", index, str(path)], check=True)
         # bcftools gives records in the order of the regions, and one twice where two regions hold it; we do not.
-        judge = set(_bcftools(query, path))
+        judge = _bcftools(query, path)
         answers.append(_ours(path, query))
         whole = open_variants(path).scan(records_per_shard=99, bytes_per_shard=1 << 20)
         assert whole.num_records == len(ODD)
-        assert set(answers[-1]) == judge
+        assert sorted(map(tuple, _sites(answers[-1]))) == _unique(judge, ODD)
         for suffix in (".csi", ".tbi"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
     assert all(answer == streamed for answer in answers)
+
+
+def _unique(sites: list[list[bytes]], lines: list[bytes]) -> list[tuple[bytes, ...]]:
+    """Sites that bcftools gave, each as often as the input has it."""
+    return sorted(tuple(site) for site in _sites(lines) if site in sites)
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -88,6 +98,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
+@settings(max_examples=15)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["chr1", "chr2"]), st.integers(1, 820_000), st.integers(0, 30_000)),
@@ -109,8 +120,8 @@ def _ours_many(path: Path, query: str) -> list[bytes]:
 
 def test_the_wide_files_answer_as_bcftools_does(wide: dict[str, Path]) -> None:
     for query in ("chr1:360500-362000", "chr1:365001", "chr1:365002", "chr2:1-40", "chr2:799960-"):
-        assert _ours_many(wide["tbi"], query) == _bcftools(query, wide["tbi"])
-        assert _ours_many(wide["csi"], query) == _bcftools(query, wide["csi"])
+        assert _sites(_ours_many(wide["tbi"], query)) == _bcftools(query, wide["tbi"])
+        assert _sites(_ours_many(wide["csi"], query)) == _bcftools(query, wide["csi"])
 
 
 def test_with_an_index_only_its_chunks_are_read(wide: dict[str, Path]) -> None:

@@ -137,8 +137,10 @@ def test_samples_pass_untouched(tmp_path: Path, write) -> None:
 
 
 def test_no_records_make_an_empty_plan(tmp_path: Path, write) -> None:
-    scan = _scan(write(tmp_path / "x", []))
+    path = write(tmp_path / "x", [])
+    scan = _scan(path)
     assert (scan.shards, scan.num_records, scan.contigs) == ([], 0, {})
+    assert scan.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_carriage_returns_are_line_ends(tmp_path: Path) -> None:
@@ -158,6 +160,7 @@ def test_a_last_line_without_newline_counts(tmp_path: Path) -> None:
     for path in (plain, zipped):
         records, _ = read_all(open_variants(path))
         assert [record.line for record in records] == LINES
+    assert _scan(plain).notes == ["the last line has no line end; the file may be cut"]
 
 
 def test_empty_blocks_in_the_middle_are_passed_over(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""SIGKILL at every point, a full disk at every write: run again, and the bytes are those of a calm run."""
+"""Killed model processes, and a full disk at every write: the bytes are those of a calm run.
+
+Killed drivers: tests/jobs/test_kill_matrix.py.
+"""
 
 from __future__ import annotations
 
@@ -33,28 +36,6 @@ def drive(numbers, output, *, fault: str = "", once: Path | None = None, workers
     environment |= {"REPLISOME_FAULT_ONCE": str(once)} if once else {}
     command = [sys.executable, "-m", "tests.toys.number_job", str(numbers), str(output), "--workers", str(workers)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=120)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "kill-parent@before-part",
-        "kill-parent@mid-part",
-        "kill-parent@mid-part#2",
-        "kill-parent@after-part",
-        "kill@between-parts",
-        "kill@between-parts#3",
-        "kill@before-manifest",
-        "kill@after-manifest",
-    ],
-)
-def test_a_killed_driver_loses_nothing(numbers, calm, tmp_path, fault):
-    output = tmp_path / "out"
-    killed = drive(numbers, output, fault=fault, once=tmp_path / "once")
-    assert killed.returncode == -9
-    again = drive(numbers, output)
-    assert again.returncode == 0, again.stderr
-    assert_same_results(output, calm)
 
 
 @pytest.mark.parametrize("fault", ["kill@scoring", "kill@before-part", "kill@mid-part", "kill@after-part"])

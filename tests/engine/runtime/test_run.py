@@ -81,9 +81,11 @@ def test_force_keeps_the_former_manifest(numbers, calm, tmp_path):
     output = tmp_path / "out"
     run_numbers(str(numbers), str(output), execution=ONE)
     former = (output / "manifest.json").read_bytes()
+    (output / "thesis.txt").write_text("not ours")
     run_numbers(str(numbers), str(output), execution=ONE, power=3, force=True)
     assert (output / "former" / "manifest-001.json").read_bytes() == former
     assert json.loads((output / "manifest.json").read_text())["facts"] == {"power": 3}
+    assert (output / "thesis.txt").read_text() == "not ours"
 
 
 def test_too_many_rejects_fail_and_can_be_resumed(numbers, calm, tmp_path):

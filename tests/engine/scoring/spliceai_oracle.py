@@ -110,9 +110,7 @@ def splice_deltas(question: Question, model: Model) -> list[tuple[float, int]]:
     half, reach = question.context // 2, question.distance
     last_paired = centre + min(len(ref), len(alt)) - 1
     # The changed copy, each base with the reference coordinate it stands on.
-    copy: list[tuple[int, str]] = [
-        (at, seen(question, at, plain)) for at in range(centre - reach - half, centre)
-    ]
+    copy: list[tuple[int, str]] = [(at, seen(question, at, plain)) for at in range(centre - reach - half, centre)]
     for number, letter in enumerate(alt):
         at = min(centre + number, last_paired)
         inside = question.transcript[0] <= at < question.transcript[1]

@@ -79,7 +79,9 @@ def clean(text: str) -> str:
     return "".join(letter if letter in "ACGT" else "N" for letter in text.upper())
 
 
-def transcript(exons: tuple[tuple[int, int], ...], strand: str = "+", *, span: tuple[int, int] | None = None) -> Transcript:
+def transcript(
+    exons: tuple[tuple[int, int], ...], strand: str = "+", *, span: tuple[int, int] | None = None
+) -> Transcript:
     """A transcript on contig c; its span is that of its exons unless given."""
     start, end = span or (exons[0][0], exons[-1][1])
     return Transcript("T.1", "G", "SYM", "c", strand, start, end, exons, False, False, 0)

@@ -115,7 +115,7 @@ def test_what_a_head_does_not_allow(params, head, message):
 
 def test_a_head_must_be_named_where_there_are_several():
     other = HeadInfo("other", ("a",), "identity", "symmetric")
-    with pytest.raises(InputError, match="several heads.*set head: count, other"):
+    with pytest.raises(InputError, match=r"several heads.*set head: count, other"):
         AlleleEffect(AlleleEffectParams(), model_info(4, COUNT, other))
 
 
@@ -129,7 +129,9 @@ def test_params_that_are_refused(values):
 
 
 def test_not_a_number_is_rejected():
-    answer = effect(TEXT, 5, "A", "G", track=lambda window: count_track(window) * np.nan if "G" in window else count_track(window))
+    answer = effect(
+        TEXT, 5, "A", "G", track=lambda window: count_track(window) * np.nan if "G" in window else count_track(window)
+    )
     assert answer.reason == "model_output_not_finite"
 
 

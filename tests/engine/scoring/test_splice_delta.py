@@ -272,7 +272,9 @@ def test_what_the_peer_refuses(start, ref, alt, reason):
     refused = scorer.prepare(unit, fetch_from(PLUS))
     if start == 20:
         unit = ScoringUnit("c", len(PLUS), 21, PLUS[21], "A", unit.transcript)
-        assert isinstance(scorer.prepare(ScoringUnit("c", len(PLUS), 20, "C", "A", unit.transcript), fetch_from(PLUS)), Prepared)
+        assert isinstance(
+            scorer.prepare(ScoringUnit("c", len(PLUS), 20, "C", "A", unit.transcript), fetch_from(PLUS)), Prepared
+        )
         refused = scorer.prepare(unit, fetch_from(PLUS))
     assert isinstance(refused, SkippedAllele)
     assert (refused.state, refused.reason) == ("rejected", reason)
@@ -319,7 +321,7 @@ def test_params_that_are_refused(values, message):
 
 
 def test_a_head_without_sites_is_refused():
-    with pytest.raises(InputError, match="has no head 'splice'.*it has: other"):
+    with pytest.raises(InputError, match=r"has no head 'splice'.*it has: other"):
         SpliceDelta(SpliceDeltaParams(), model_info(4, HeadInfo("other", ("x",), "identity", "stranded")))
     with pytest.raises(InputError, match="channels x"):
         SpliceDelta(SpliceDeltaParams(), model_info(4, HeadInfo("splice", ("x",), "identity", "stranded")))
