@@ -47,8 +47,9 @@ venv: $(VENV)/dev.stamp ## install everything into .venv
 
 demo: $(VENV)/core.stamp ## score real human variants; a second run is quick
 	@$(BIN)/replisome score-variants $(EXAMPLE)/variants.vcf.gz --reference $(EXAMPLE)/reference.fa \
-	  --genes $(EXAMPLE)/genes.txt --model splice-mini --exon-sites -o $(DEMO) \
-	  --keep-info PANEL,DPSI,CLASS,CONSEQUENCE --compare $(EXAMPLE)/panels.yaml
+	  --genes $(EXAMPLE)/genes.txt --model splice-mini --exon-sites --reference-psi REF_PSI -o $(DEMO) \
+	  --keep-info PANEL,GCHROM,GPOS,GSTRAND,EXON,DPSI,REF_PSI,CLASS,CONSEQUENCE,PHYLOP \
+	  --compare $(EXAMPLE)/panels.yaml
 	@echo
 	@echo "scored VCF  $(DEMO)/scores.vcf.gz"
 	@echo "table       $(DEMO)/data/ (Parquet)"
@@ -60,12 +61,17 @@ test: $(VENV)/dev.stamp ## run all tests
 soak: $(VENV)/dev.stamp ## run the long tests
 	@$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
 
-gpu: $(VENV)/dev.stamp ## run the tests that need a CUDA device, then the benchmarks on it
-	@$(BIN)/python -m pytest -m gpu --timeout=600 $(ARGS)
-	@$(MAKE) --no-print-directory bench ARGS="--device cuda"
+# On a machine with a GPU build of torch of its own and no way to install more: make gpu GPU_PYTHON=python3
+GPU_PYTHON = $(BIN)/python
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/dev.stamp) ## run the tests and the benchmark that need a CUDA device
+	@$(GPU_PYTHON) -m pytest -m gpu --timeout=600 tests/engine/models tests/engine/encoders tests/engine/scoring $(ARGS)
+	@$(GPU_PYTHON) -m benchmarks.device_predictor --device cuda
 
-bench: $(VENV)/dev.stamp ## run the comparisons whose figures the README quotes
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+bench: $(VENV)/dev.stamp demo ## run the comparisons behind the figures in benchmarks/results (about an hour)
+	@$(BIN)/python -m benchmarks.splice_accuracy $(DEMO)
+	@$(BIN)/python -m benchmarks.conv_cpu
+	@$(BIN)/python -m benchmarks.flat_memory
+	@$(BIN)/python -m benchmarks.overhead
 
 lint: $(VENV)/dev.stamp ## check style and format
 	@$(BIN)/ruff check $(SOURCES)

@@ -18,6 +18,7 @@ from typing import Any
 from engine.errors import InputError
 
 KINDS = ("encoders", "models", "scoring")
+_ONE = {"encoders": "encoder", "models": "architecture", "scoring": "scorer"}
 _HERE = Path(__file__).parent
 
 
@@ -49,7 +50,7 @@ def check_name(kind: str, name: str) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"no {kind} named {name!r}", where=kind, fix=f"{hint}known: {', '.join(known)}")
+        raise InputError(f"no {_ONE.get(kind, kind)} named {name!r}", where=kind, fix=f"{hint}known: {', '.join(known)}")
 
 
 def component(kind: str, name: str) -> Any:
@@ -72,4 +73,4 @@ def build_params(cls: Any, values: Mapping[str, Any], *, where: str) -> Any:
     try:
         return cls.Params(**values)
     except (TypeError, ValueError) as error:
-        raise InputError(str(error), where=where, fix="see `replisome schema` for the allowed values") from error
+        raise InputError(str(error), where=where, fix="correct the value") from error

@@ -64,5 +64,8 @@ def absent_contig(
         what += f"; the input uses {style(contig)}, the reference {style(guess)}"
     pairs = {name: likely_alias(name, known) for name in [contig, *others][:3]}
     aliases = ", ".join(f"'{name}': '{found}'" for name, found in pairs.items() if found)
+    option = f"--contig-alias {contig}={guess}"
     tail = ", ..." if len(others) > 2 else ""
-    return InputError(what, where=where, fix=f"set contig_aliases: {{{aliases}{tail}}} or use a matching FASTA")
+    return InputError(
+        what, where=where, fix=f"set contig_aliases: {{{aliases}{tail}}} ({option}), or use a matching FASTA"
+    )

@@ -95,8 +95,11 @@ def load_index(path: Path) -> FileIndex:
     Raises:
         InputError: cut, corrupt, or another format.
     """
-    bgzf.check_end_marker(path)
-    data = b"".join(block for _, block, _ in bgzf.read_blocks(path))
+    try:
+        bgzf.check_end_marker(path)
+        data = b"".join(block for _, block, _ in bgzf.read_blocks(path))
+    except InputError as error:
+        raise _bad_index(path, error.what) from error
     try:
         if data.startswith(b"TBI\1"):
             return _parse_tbi(data)

@@ -1,7 +1,9 @@
 """Parquet as every table of a run is written: the same bytes for the same rows, page CRCs, named schema in the footer.
 
 Page checksums guard the data pages (Apache Parquet format, "Data Pages", field `crc`); footer and page headers have
-none in the format, so a reader that must not be fooled gives `read_table` the CRC-32C of the whole file.
+none in the format. So each file carries a seal among its footer entries: the CRC-32C of the whole file, taken with the
+seal's own eight digits as zeros. Other readers pass over it; ours check it, and the CRC-32C that a receipt or manifest
+recorded where the caller gives that.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ from engine.errors import DataError
 from schemas.tables import SCHEMA_KEY
 
 VERSION_KEY = b"replisome.schema_version"
+SEAL_KEY = b"replisome.crc32c"
 ROWS_PER_GROUP = 1 << 16
+
+_NO_SEAL = b"0" * 8
+# In Thrift's compact protocol a string field that follows another is its type and delta (0x18), its length, its bytes.
+_SEAL = SEAL_KEY + b"\x18\x08"
 
 _RESTORE = "the file is damaged; delete it and run again, or restore it from a copy"
 
@@ -45,10 +52,12 @@ def write_table(
     table = table if schema is None else table.cast(schema)
     footer = {SCHEMA_KEY: schema_name.encode(), VERSION_KEY: str(version).encode()}
     footer |= {key.encode(): value.encode() for key, value in sorted((metadata or {}).items())}
+    footer[SEAL_KEY] = _NO_SEAL
     table = canonical(table).replace_schema_metadata(footer)
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
-        path,
+        sink,
         row_group_size=ROWS_PER_GROUP,
         version="2.6",
         data_page_version="1.0",
@@ -59,6 +68,38 @@ def write_table(
         write_page_checksum=True,
         store_schema=True,
     )
+    Path(path).write_bytes(_sealed(sink.getvalue().to_pybytes()))
+
+
+def _seal_at(data: bytes) -> int:
+    """Where the seal's digits begin; -1 where the file has none."""
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    found = data.rfind(_SEAL, max(0, footer))
+    return found + len(_SEAL) if found >= 0 else -1
+
+
+def _crc_without(data: bytes, at: int) -> bytes:
+    """CRC-32C as eight hex digits of `data` with the eight digits at `at` as zeros."""
+    # Imported here: scoring imports this module and must load without it.
+    import google_crc32c
+
+    view = memoryview(data)
+    value = google_crc32c.value(bytes(view[:at]) + _NO_SEAL + bytes(view[at + 8 :]))
+    return b"%08x" % value
+
+
+def _sealed(data: bytes) -> bytes:
+    at = _seal_at(data)
+    if at < 0:
+        raise AssertionError("the Parquet writer no longer lays out footer entries as the seal expects")
+    return data[:at] + _crc_without(data, at) + data[at + 8 :]
+
+
+def _check_seal(data: bytes, path: str | Path) -> None:
+    at = _seal_at(data)
+    if at >= 0 and data[at : at + 8] != (found := _crc_without(data, at)):
+        told = data[at : at + 8].decode("latin-1")
+        raise DataError(f"CRC-32C is {found.decode()} where its footer says {told!r}", where=str(path), fix=_RESTORE)
 
 
 def _text_columns(schema: pa.Schema) -> list[str]:
@@ -103,9 +144,9 @@ def _nulls(array: pa.Array) -> pa.Array | None:
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None, *, crc32c: int | None = None) -> pa.Table:
-    """Read a table, checking page CRCs, and first the CRC-32C of the whole file where it is given.
+    """Read a table, checking first its seal and the CRC-32C of the whole file where it is given, then page CRCs.
 
-    The bytes checked are the bytes decoded.
+    The bytes checked are the bytes decoded. Files of other writers have no seal.
 
     Raises:
         DataError: a checksum differs, or the file does not decode.
@@ -113,6 +154,8 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None, *, crc32c
     data = _read_bytes(path)
     if crc32c is not None:
         _check_bytes(data, crc32c, path)
+    else:
+        _check_seal(data, path)
     with _decoding(path):
         wanted = None if columns is None else list(columns)
         # Without threads: a process that ends soon after a threaded read is now and then aborted by Arrow's pool.
@@ -124,8 +167,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None, *, crc32c
 
 
 def _check_bytes(data: bytes, crc32c: int, path: str | Path) -> None:
-    # Imported here: scoring imports this module and must load without it.
-    import google_crc32c
+    import google_crc32c  # here for the same reason as above
 
     found = google_crc32c.value(data)
     if found != crc32c:
@@ -152,11 +194,13 @@ def _decoding(path: str | Path) -> Iterator[None]:
 
 
 def footer_metadata(path: str | Path) -> dict[str, str]:
-    """Key-value entries of the footer, without Arrow's own.
+    """Key-value entries of the footer, without Arrow's own and the seal, which is checked.
 
     Raises:
-        DataError: no Parquet footer.
+        DataError: no Parquet footer, or the seal does not fit the file.
     """
+    data = _read_bytes(path)
+    _check_seal(data, path)
     with _decoding(path):
-        entries: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
-    return {key.decode(): value.decode() for key, value in entries.items() if key != b"ARROW:schema"}
+        entries: dict[bytes, bytes] = pq.read_metadata(pa.BufferReader(data)).metadata or {}
+    return {key.decode(): value.decode() for key, value in entries.items() if key not in (b"ARROW:schema", SEAL_KEY)}

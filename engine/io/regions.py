@@ -85,7 +85,7 @@ def _read_region_file(path: Path) -> Iterator[Region]:
         numbers = columns[1:2] if sites_only else columns[1:3]
         if not numbers or not all(text.isascii() and text.isdigit() for text in numbers):
             raise InputError(
-                f"not a region: {line[:80]!r}", where=where, fix="write CHROM, POS and END, parted by tabs"
+                f"not a region: {line.rstrip()[:80]!r}", where=where, fix="write CHROM, POS and END, parted by tabs"
             )
         first = int(numbers[0])
         start = first if zero_based else first - 1

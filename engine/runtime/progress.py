@@ -16,12 +16,17 @@ _BAR_SECONDS = 0.2
 _JSON_SECONDS = 1.0
 
 
+def check_mode(mode: str) -> None:
+    """Raise InputError unless there is such a mode."""
+    if mode not in MODES:
+        raise InputError(f"no progress mode {mode!r}", where="--progress", fix=f"known: {', '.join(MODES)}")
+
+
 class Progress:
     """Counts records and rows; writes to standard error."""
 
     def __init__(self, mode: str, *, total: int, done: int = 0, stream: TextIO | None = None) -> None:
-        if mode not in MODES:
-            raise InputError(f"no progress mode {mode!r}", where="--progress", fix=f"known: {', '.join(MODES)}")
+        check_mode(mode)
         self._stream = stream or sys.stderr
         self._mode = ("bar" if self._stream.isatty() else "plain") if mode == "auto" else mode
         self._total = total
@@ -46,8 +51,11 @@ class Progress:
         if pause is None or (now - self._last < pause and not final):
             return
         self._last = now
-        {"bar": self._bar, "plain": self._plain, "json": self._json}[self._mode](final)
-        self._stream.flush()
+        try:
+            {"bar": self._bar, "plain": self._plain, "json": self._json}[self._mode](final)
+            self._stream.flush()
+        except OSError:
+            self._mode = "none"  # nobody reads on: no reason to stop hours of work
 
     def facts(self) -> dict[str, Any]:
         """Numbers of the line: records, total, rejected rows, records per second, seconds left."""

@@ -28,7 +28,7 @@ from engine.runtime import layout
 from engine.runtime.lock import RunLock
 from engine.runtime.parts import PartPublisher
 from engine.runtime.plan import read_plan, write_plan
-from engine.runtime.progress import Progress
+from engine.runtime.progress import Progress, check_mode
 from engine.runtime.receipts import Receipt, ReceiptBook, Totals
 from engine.runtime.stages import Stages
 from engine.storage import faults
@@ -53,6 +53,9 @@ class RunContext:
     debug: bool = False
     force: bool = False
     command: str = ""
+
+    def __post_init__(self) -> None:
+        check_mode(self.progress)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ class ReferenceCheck:
     file is that record's fault, and is rejected as such).
     """
 
-    def __init__(self, reference: ReferenceGenome) -> None:
+    def __init__(self, reference: ReferenceGenome, header: bytes = b"") -> None:
         self._reference = reference
+        self._header = header
+        self._known: set[str] = set()
         self._checked = 0
         self._examples: list[str] = []
         self._mismatches = 0
@@ -36,6 +38,8 @@ class ReferenceCheck:
         record = raw.record
         if record is None:
             return
+        if record.contig not in self._known:
+            self._check_name(record.contig)
         ref = record.ref.upper()
         found = self._reference.fetch(record.contig, record.start, record.start + len(ref))
         if not _BASES.issuperset(ref):
@@ -45,6 +49,16 @@ class ReferenceCheck:
             self._mismatches += 1
             if len(self._examples) < 3:
                 self._examples.append(f"{record.contig}:{record.start + 1} has {ref[:20]}, reference {found[:20]}")
+
+    def _check_name(self, contig: str) -> None:
+        """A contig that is absent is named with the header's other absent ones: one alias rarely mends it."""
+        aliases = self._reference.contig_aliases
+        if aliases.get(contig, contig) not in self._reference.contigs:
+            others = [
+                name for name in header_contigs(self._header) if aliases.get(name, name) not in self._reference.contigs
+            ]
+            match_contigs(dict.fromkeys([contig, *others]), self._reference)
+        self._known.add(contig)
 
     def finish(self) -> None:
         """Judge what was seen.

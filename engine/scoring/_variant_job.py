@@ -18,7 +18,7 @@ from engine.runtime.commit import Parts, Report
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
 from engine.scoring import _variant_report
-from engine.scoring._panels import Panel
+from engine.scoring._panels import Panel, PanelCounter
 from engine.scoring._variant_checks import CHECKED_RECORDS, ReferenceCheck, check_contigs, check_info_keys
 from engine.scoring._variant_results import ResultOptions, command_lines, write_results
 from engine.scoring._variant_stages import VariantStages, check_gene_contigs
@@ -64,6 +64,7 @@ class VariantJob:
         self.reference = ReferenceGenome(stages.reference_path, contig_aliases=stages.contig_aliases)
         self.genes = self._load_genes()
         self._check_members()
+        self._check_panels()
 
     def _load_genes(self) -> GeneTable | None:
         path = self.stages.genes_path
@@ -80,9 +81,15 @@ class VariantJob:
 
             check_members(self.info)
 
+    def _check_panels(self) -> None:
+        """A panel that names a column the table will not have stops the run now, not at its commit."""
+        empty = self.stages.schema().empty_table()
+        for panel in self.options.panels:
+            PanelCounter(panel).columns(empty)
+
     def plan(self, run: Run) -> None:
         """Cut or take up the plan; stop at a wrong reference or foreign contigs."""
-        check = ReferenceCheck(self.reference)
+        check = ReferenceCheck(self.reference, self.source.header)
         run.plan(
             self.source,
             records_per_shard=self.options.records_per_shard,

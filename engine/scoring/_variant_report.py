@@ -39,6 +39,11 @@ SCORE_LABELS = {
     "pwm_change": "position weight matrix change",
     "hexamer_change": "hexamer change",
     "inclusion_change": "exon inclusion change",
+    "psi_change": "PSI change given reference PSI",
+}
+# What the inclusion change is made of: shown as distributions, but beside it no columns of the list of variants.
+_PARTS_OF = {
+    "inclusion_change": ("acceptor_logit_change", "donor_logit_change", "pwm_change", "hexamer_change"),
 }
 _METRIC_LABELS = {
     "pearson": "Pearson",
@@ -98,6 +103,7 @@ def render(summary: Summary, provenance: Mapping[str, Any], timings: Mapping[str
         lstrip_blocks=True,
     )
     environment.filters["drawing"] = Markup
+    listed = _listed([one.column for one in summary.histograms])
     return environment.get_template(_TEMPLATE).render(
         model=_model_name(provenance),
         summary=summary,
@@ -107,10 +113,9 @@ def render(summary: Summary, provenance: Mapping[str, Any], timings: Mapping[str
         flags=[(one.flag, Number(f"flag.{one.flag}", count(one.rows))) for one in summary.flags],
         histograms=[_histogram(one) for one in summary.histograms],
         ranking=_label(summary.histograms[0].column),
-        score_columns=[one.column for one in summary.histograms],
-        score_labels=[_heading(one.column) for one in summary.histograms],
-        top_genes=[_top(one, f"gene.{one.gene_id}") for one in summary.top_genes],
-        top_variants=[_top(one, f"variant.{one.record}.{one.alt_index}") for one in summary.top_variants],
+        score_labels=[_heading(name) for name in listed],
+        top_genes=[_top(one, f"gene.{one.gene_id}", listed) for one in summary.top_genes],
+        top_variants=[_top(one, f"variant.{one.record}.{one.alt_index}", listed) for one in summary.top_variants],
         num_genes=Number("counts.genes", count(summary.num_genes)),
         num_top=NUM_TOP,
         panels=[_panel(i, one) for i, one in enumerate(summary.panels)],
@@ -247,15 +252,22 @@ def _allele(text: str) -> str:
     return text if len(text) <= _MAX_ALLELE else f"{text[: _MAX_ALLELE - 4]}\u2026 ({len(text)} bases)"
 
 
-def _top(one: TopVariant, key: str) -> dict[str, Any]:
+def _listed(columns: Sequence[str]) -> list[str]:
+    """Score columns of the list of variants, which has room for the whole but not for its parts."""
+    left_out = {part for whole, parts in _PARTS_OF.items() if whole in columns for part in parts}
+    return [name for name in columns if name not in left_out]
+
+
+def _top(one: TopVariant, key: str, columns: Sequence[str]) -> dict[str, Any]:
     place = f"{one.contig}:{one.start + 1} {_allele(one.ref)}>{_allele(one.alt)}"
     return {
         "gene": one.gene_symbol or one.gene_id,
-        "gene_id": one.gene_id if one.gene_symbol else "",
+        # Annotations in SpliceAI's format have one name for all three.
+        "gene_id": one.gene_id if one.gene_symbol not in ("", one.gene_id) else "",
         "place": Number(f"{key}.place", place),
         "id": one.id if one.id not in ("", ".") else "",
-        "transcript": one.transcript_id,
-        "scores": [Number(f"{key}.{n}", real(value), _offset(one, n)) for n, value in one.values.items()],
+        "transcript": one.transcript_id if one.transcript_id not in (one.gene_symbol, one.gene_id) else "",
+        "scores": [Number(f"{key}.{n}", real(one.values[n]), _offset(one, n)) for n in columns],
         "gene_rows": Number(f"{key}.gene_rows", count(one.gene_rows)),
     }
 

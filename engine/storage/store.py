@@ -119,7 +119,11 @@ class LocalStore:
         self.uri = str(root)
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        try:
+            return (self.root / name).read_bytes()
+        except NotADirectoryError as error:
+            # The output is a file, or lies below one: nothing can be there, and the first write says so.
+            raise FileNotFoundError(f"{self.uri}/{name}") from error
 
     def exists(self, name: str) -> bool:
         return (self.root / name).is_file()

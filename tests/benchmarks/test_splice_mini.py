@@ -161,12 +161,6 @@ def test_hexamers_of_exons_score_above_those_of_introns() -> None:
     assert scores[number["GGGGGG"]] == pytest.approx(0.0, abs=1e-9)  # as many pseudo-counts on both sides
 
 
-def test_psi_scale() -> None:
-    assert splice_accuracy.psi_scale(np.zeros(3), np.array([0.0, 50.0, 100.0])) == pytest.approx(0.0)
-    change = splice_accuracy.psi_scale(np.array([np.log(3), -np.log(3)]), np.array([50.0, 50.0]))
-    assert change == pytest.approx([0.25, -0.25])
-
-
 @pytest.mark.parametrize(
     ("strand", "at", "expected"),
     [
@@ -190,9 +184,11 @@ def test_figures_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         "state": ["scored"] * (2 * num - 1) + ["rejected"],
         "inclusion_change": [*truth / 10, *([-2.0] * 20), *([0.5] * 20)],
         "pwm_change": [*-truth, *([0.0] * num)],
+        "psi_change": [None, *truth[1:], *([None] * num)],
         "ds_max": [0.5] * (2 * num),
         "info_PANEL": ["vexseq"] * num + ["brca1"] * num,
         "info_DPSI": [*(f"{x:.4f}" for x in truth), *([None] * num)],
+        "info_REF_PSI": [*([None] * 2), *(["50"] * (num - 2)), *([None] * num)],
         "info_CLASS": [*([None] * num), *(["LOF"] * 20), *(["FUNC"] * 20)],
         "info_CONSEQUENCE": [*([None] * num), *(["Splice region"] * num)],
     }
@@ -206,6 +202,8 @@ def test_figures_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     lines = {tuple(line.split()[:3]): line for line in printed.splitlines()[1:]}
     assert "pearson 1.000" in lines["vexseq", "all", "inclusion_change"]
     assert "sign_auroc 1.000" in lines["vexseq", "all", "inclusion_change"]
+    assert "spearman 1.000 (1.00 to 1.00, 39)" in lines["vexseq", "all", "psi_change"]
+    assert "spearman -1.000 (-1.00 to -1.00, 38)" in lines["vexseq", "all", "pwm"]
     assert "spearman -1.000" in lines["vexseq", "all", "pwm_change"]
     assert "auroc 1.000" in lines["brca1", "splice_region", "-inclusion_change"]
     assert "auroc 0.500" in lines["brca1", "splice_region", "ds_max"]

@@ -89,7 +89,7 @@ def test_settings_reach_into_lists(spec_file):
         ("execution.workers=no", "key 'execution.workers': found 'no'; give a whole number"),
         (
             "scorer.name=splice_dleta",
-            "key 'scorer.name': no scoring named 'splice_dleta'; did you mean 'splice_delta'?",
+            "key 'scorer.name': no scorer named 'splice_dleta'; did you mean 'splice_delta'?",
         ),
     ],
 )
@@ -146,6 +146,7 @@ def test_options_left_out_leave_the_defaults():
         ("mask", True, "scorer.params", {"mask": True}),
         ("exon_sites", True, "scorer.params", {"exon_sites": True}),
         ("reference_psi", "REF_PSI", "scorer.params", {"reference_psi": "REF_PSI"}),
+        ("reference_psi", "PSI", "scorer.params", {"reference_psi": "PSI"}),
         ("compatibility", "spliceai-1.3.1", "scorer.params", {"compatibility": "spliceai-1.3.1"}),
         ("all_transcripts", True, "all_transcripts", True),
         ("contig_alias", ["chr1=1", "chrM=MT"], "contig_aliases", {"chr1": "1", "chrM": "MT"}),

@@ -18,6 +18,7 @@ factor (member m counts (m + 1) times; member m has its logits multiplied by (m 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def splice_motif_scores(text: str, *, context_bp: int = 4, members: int = 1) -> 
 
 
 def splice_grammar_toy(folder: str | Path, *, members: int = 1) -> ModelInfo:
-    """All three heads of SpliceGrammar; context 10 (a hexamer reaches 5 bases on)."""
+    """All three heads of SpliceGrammar, and the constants that join them; context 10 (a hexamer reaches 5 bases on)."""
     params = SpliceGrammarParams(net=splice_motif_network().params, acceptor_span=(-2, 0), donor_span=(1, 3))
     made = []
     for number in range(members):
@@ -123,7 +124,8 @@ def splice_grammar_toy(folder: str | Path, *, members: int = 1) -> ModelInfo:
         set_matrix(model, "donor", donor)
         set_hexamers(model, torch.arange(4096) / 4096)
         made.append(model)
-    return save_model_folder(folder, made, architecture="splice_grammar", card=CARD)
+    card = replace(CARD, extra={"exon_change": {}})
+    return save_model_folder(folder, made, architecture="splice_grammar", card=card)
 
 
 def random_network(folder: str | Path, params: DilatedConvParams, *, members: int = 1, seed: int = 0) -> ModelInfo:

@@ -1,7 +1,7 @@
 """The command score-variants on the toy genome: as a user runs it, in a process of its own, or within the test.
 
-    replisome(*workspace.arguments(output))          # a process of its own, seconds
-    replisome_here(*workspace.arguments(output))     # the same words through the same command, no process: quick
+replisome(*workspace.arguments(output))          # a process of its own, seconds
+replisome_here(*workspace.arguments(output))     # the same words through the same command, no process: quick
 """
 
 from __future__ import annotations

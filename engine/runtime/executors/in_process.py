@@ -173,12 +173,17 @@ class _Pool:
         self._deaths[first] += 1
         if self._deaths[first] >= _MAX_DEATHS or not member.ready:
             code = member.process.exitcode or 0
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            if code < 0:
+                how = f"was killed by signal {-code}"
+                fix = "it may have run out of memory: fewer workers or a smaller micro_batch need less; then run again"
+            else:
+                how = f"ended with code {code}"
+                fix = "what it printed says why; a script of your own must call run() below `if __name__ == '__main__':`"
             place = f"shard {first}" if first >= 0 else "before its first shard"
             raise SystemFailure(
                 f"a {member.process.name} process {how} ({self._deaths[first]} times)",
                 where=place,
-                fix="it may have run out of memory: fewer workers or a smaller micro_batch need less; then run again",
+                fix=fix,
             )
 
 

@@ -89,14 +89,14 @@ def test_tensors_that_are_not_the_architectures(folder, change, sentence):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda s: s.update(architecture="dilated_cov"), "no models named 'dilated_cov'.*'dilated_conv'"),
-        (lambda s: s.update(architecture="../x"), "no models named '../x'"),
+        (lambda s: s.update(architecture="dilated_cov"), "no architecture named 'dilated_cov'.*'dilated_conv'"),
+        (lambda s: s.update(architecture="../x"), "no architecture named '../x'"),
         (lambda s: s["params"].update(channels=-1), "channels must be a whole number"),
         (lambda s: s["params"].update(depth=3), "unknown parameter 'depth'"),
         (lambda s: s["params"].update(outputs=["a", "b", "c"]), "heads .* are not those its params give"),
         (lambda s: s.update(context_bp=6), "context_bp 6, its params give 4"),
         (lambda s: s["encoder"].update(name="tokens"), "encoder 'tokens' gives 1 channels, the network takes 4"),
-        (lambda s: s["encoder"].update(name="onehot"), "no encoders named 'onehot'; did you mean 'one_hot'"),
+        (lambda s: s["encoder"].update(name="onehot"), "no encoder named 'onehot'; did you mean 'one_hot'"),
         (lambda s: s["encoder"]["params"].update(unknown=1), "unknown must be 'zero' or 'quarter', found 1"),
     ],
 )

@@ -385,6 +385,26 @@ def test_variants_without_genes_are_the_largest_fifty() -> None:
     assert "Variants without a gene" in render(found, {}, {})
 
 
+def test_the_parts_of_a_score_are_no_columns_of_the_list() -> None:
+    row = make_row(0, **splice(np.random.default_rng(0)), gene_id="G1", gene_symbol="A", transcript_id="T1")
+    table = pa.Table.from_pylist([row], schema=SCHEMA)
+    both = Page(render(summarise([table], panels=(), score_columns=("inclusion_change", "pwm_change")), {}, {}))
+    assert "gene.G1.inclusion_change" in both.keyed and "gene.G1.pwm_change" not in both.keyed
+    assert both.keyed["histogram.pwm_change.num"] == "1"
+    alone = Page(render(summarise([table], panels=(), score_columns=("pwm_change",)), {}, {}))
+    assert "gene.G1.pwm_change" in alone.keyed
+
+
+def test_a_name_that_serves_gene_and_transcript_is_shown_once() -> None:
+    rows = [
+        make_row(0, ds_max=0.5, gene_id="SAME", gene_symbol="SAME", transcript_id="SAME"),
+        make_row(1, ds_max=0.25, gene_id="ENSG1", gene_symbol="OTHER", transcript_id="ENST1"),
+    ]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    text = Page(render(summarise([table], panels=(), score_columns=("ds_max",)), {}, {})).text
+    assert [text.count(name) for name in ("SAME", "ENSG1", "OTHER", "ENST1")] == [1, 1, 1, 1]
+
+
 def test_summary_does_not_grow_with_rows() -> None:
     table = make_table(5, genome=400, constructs=0, screen=0)
     records = table["record"].to_numpy()

@@ -21,6 +21,7 @@ from engine.io.vcf import add_header_lines, remove_info
 from engine.models._folder import save_model_folder
 from engine.models.dilated_conv import DilatedConvParams
 from engine.scoring import _variant_scorer
+from engine.scoring._exon_sites import psi_change, read_percent
 from engine.scoring._variant_reader import gene_contig, record_problem
 from engine.scoring._variant_stages import VariantStages
 from schemas.states import NOT_APPLICABLE_REASONS, REJECT_REASONS, STATES
@@ -87,7 +88,7 @@ def record_lines(path):
 
 
 SCORERS = [
-    {"params": {"exon_sites": True}},
+    {"params": {"exon_sites": True, "reference_psi": "AF"}},
     {"model": "motifs", "params": {"compatibility": "spliceai-1.3.1", "mask": True, "distance": 20}},
     {"scorer": "allele_effect", "model": "counter", "params": {"window_bp": 11, "both_strands": True}},
     {"scorer": "gc_change"},
@@ -385,6 +386,24 @@ def test_info_keys_are_kept_as_written(world):
     assert set(rows) == {one.kind for one in records} | {None}
     assert rows["gvcf"]["info_END"] == "2140" and rows["gvcf"]["info_AF"] == "0.00010"
     assert rows["multi_allelic"]["info_NONE"] is None
+
+
+def test_a_scorer_reads_the_info_keys_it_asks_for(world):
+    """Every row with the record's own value; text and absent keys are no number. Other columns stay."""
+    asked = stages_of(world, params={"exon_sites": True, "reference_psi": "AF"}, keep_info=("AF",))
+    plain = stages_of(world, params={"exon_sites": True}, keep_info=("AF",))
+    table, other = run(asked)[0].table, run(plain)[0].table
+    assert table.drop_columns("psi_change").equals(other)
+    for row in table.to_pylist():
+        if row["state"] != "scored":
+            assert row["psi_change"] is None
+            continue
+        expected = psi_change(read_percent(row["info_AF"]), row["inclusion_change"])
+        assert row["psi_change"] == pytest.approx(expected, abs=1e-5)
+    assert len({value for value in table["psi_change"].to_pylist() if value}) > 10
+    for key in ("KIND", "NONE"):
+        none = run(stages_of(world, params={"exon_sites": True, "reference_psi": key}))[0].table
+        assert none["psi_change"].null_count == none.num_rows
 
 
 def test_not_a_number_from_the_model_is_a_reject(world, tmp_path):
