@@ -2,9 +2,10 @@
 
     python benchmarks/splice_accuracy.py RUN/ [--json figures.json]
 
-Reads the run's Parquet parts. `make demo` keeps the INFO keys that the whole table needs. Panel vexseq: signed correlations with the measured change of exon inclusion (all rows),
-and rankings by direction: drops of 10 points or more, and the sign among changes of that size. Panel brca1: loss of
-function against functional, by the drop of inclusion and by the largest probability change. Controls stand beside.
+Reads the run's Parquet parts; that of `make demo` holds all that the table needs. Panel vexseq: signed correlations
+with the measured change of exon inclusion (all rows), and rankings by direction: drops of 10 points or more, and the
+sign among changes of that size. Panel brca1: loss of function against functional, by the drop of inclusion and by the
+largest probability change. Controls stand beside.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ MIN_CLUSTERS = 5
 FLOOR_WEIGHT = 0.7  # of the matrix on the PSI scale: where it does best on these very variants, so no easy floor
 SITES = {"acceptor": (-20, 3), "donor": (-3, 6)}  # bases from the exon's edge that count as the site
 CONSEQUENCES = ("splice_region", "canonical_splice", "intronic")
+FLOOR_ON_SCALE = "pwm on the PSI scale (floor)"
 
 Floats = NDArray[np.float64]
 Table = dict[str, NDArray[Any]]
@@ -75,7 +77,8 @@ def _largest(table: Table) -> Floats:
     """Largest probability change of any site at any place."""
     if "ds_max" in table:
         return _numbers(table["ds_max"])
-    return np.max([_numbers(table[name]) for name in ("ds_ag", "ds_al", "ds_dg", "ds_dl")], axis=0)
+    largest: Floats = np.max([_numbers(table[name]) for name in ("ds_ag", "ds_al", "ds_dg", "ds_dl")], axis=0)
+    return largest
 
 
 def place(table: Table) -> NDArray[np.str_]:
@@ -111,19 +114,29 @@ def vexseq_figures(table: Table) -> Iterator[Figure]:
     if "info_REF_PSI" in rows:
         psi = _numbers(rows["info_REF_PSI"])
         scaled = map(_exon_sites.psi_change, psi, FLOOR_WEIGHT * scores["pwm_change (floor)"])
-        scores["pwm on the PSI scale (floor)"] = np.array(list(scaled))
+        scores[FLOOR_ON_SCALE] = np.array(list(scaled))
         scores["p(1-p) alone (control)"] = psi * (100 - psi)
     for name, score in scores.items():
         picked = np.isfinite(score)
         yield from _signed("all", name, score[picked], truth[picked], exons[picked])
-    floor = scores["pwm_change (floor)"]
-    for metric, kind in (("pearson", _metrics.pearson_statistic), ("spearman", _metrics.spearman_statistic)):
-        gain = _difference(kind(change, truth), kind(floor, truth))
-        yield from _measured("vexseq", "all", "inclusion less floor", {metric: (gain, len(truth))}, exons)
+    yield from _gain("inclusion less floor", change, scores["pwm_change (floor)"], truth=truth, exons=exons)
+    if {"psi_change", FLOOR_ON_SCALE} <= set(scores):
+        yield from _gain(
+            "PSI change less floor", scores["psi_change"], scores[FLOOR_ON_SCALE], truth=truth, exons=exons
+        )
     for part in _parts(rows):
         for name in dict.fromkeys(part):
             picked = part == name
             yield from _signed(str(name), "inclusion_change", change[picked], truth[picked], exons[picked], short=True)
+
+
+def _gain(name: str, score: Floats, floor: Floats, *, truth: Floats, exons: NDArray[Any]) -> Iterator[Figure]:
+    """Correlations of a score less those of its floor, on rows that have both."""
+    picked = np.isfinite(score) & np.isfinite(floor)
+    score, floor, truth, exons = score[picked], floor[picked], truth[picked], exons[picked]
+    for metric, kind in (("pearson", _metrics.pearson_statistic), ("spearman", _metrics.spearman_statistic)):
+        gain = _difference(kind(score, truth), kind(floor, truth))
+        yield from _measured("vexseq", "all", name, {metric: (gain, len(truth))}, exons)
 
 
 def _difference(one: _metrics.Statistic, other: _metrics.Statistic) -> _metrics.Statistic:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -31,13 +32,19 @@ def _own(kind: str) -> set[str]:
     return {path.stem for path in (_HERE / kind).glob("*.py") if not path.stem.startswith("_")}
 
 
+@cache
+def _points(kind: str) -> tuple[EntryPoint, ...]:
+    """Reading the metadata of all installed packages takes longer than scoring a small file: once is enough."""
+    return tuple(entry_points(group=f"replisome.{kind}"))
+
+
 def _outside(kind: str) -> dict[str, EntryPoint]:
     own = _own(kind)
-    found = {point.name: point for point in entry_points(group=f"replisome.{kind}")}
-    for name in found:
+    found = {point.name: point for point in _points(kind)}
+    for name, point in found.items():
         if name in own:
             raise InputError(
-                f"{kind} {name!r} of package {found[name].value!r} has the name of a built-in one",
+                f"{_ONE.get(kind, kind)} {name!r} of package {point.value!r} has the name of a built-in one",
                 where="entry points",
                 fix="rename it in that package",
             )
@@ -50,7 +57,8 @@ def check_name(kind: str, name: str) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"no {_ONE.get(kind, kind)} named {name!r}", where=kind, fix=f"{hint}known: {', '.join(known)}")
+        what = f"no {_ONE.get(kind, kind)} named {name!r}"
+        raise InputError(what, where=kind, fix=f"{hint}known: {', '.join(known)}")
 
 
 def component(kind: str, name: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.io.regions import parse_regions
 from engine.runtime.commit import commit, finished_outcome
-from engine.runtime.inputs import local_input
+from engine.runtime.inputs import is_run, local_input
 from engine.runtime.install import check_installation
 from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
 from engine.scoring._panels import Panel
@@ -70,6 +70,7 @@ def _stages(spec: ScoreVariantsSpec, store: Store) -> VariantStages:
         micro_batch=spec.execution.micro_batch,
         spliceai_info=spec.outputs.spliceai_info,
         write_vcf=spec.outputs.vcf,
+        rescore=is_run(spec.input.path),
     )
 
 

@@ -203,4 +203,5 @@ def footer_metadata(path: str | Path) -> dict[str, str]:
     _check_seal(data, path)
     with _decoding(path):
         entries: dict[bytes, bytes] = pq.read_metadata(pa.BufferReader(data)).metadata or {}
-    return {key.decode(): value.decode() for key, value in entries.items() if key not in (b"ARROW:schema", SEAL_KEY)}
+        known = (b"ARROW:schema", SEAL_KEY)
+        return {key.decode(): value.decode() for key, value in entries.items() if key not in known}

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,6 +62,12 @@ def add_header_lines(header: bytes, lines: Sequence[bytes]) -> bytes:
     return b"\n".join([*([body] if body else []), *added, columns]) + b"\n"
 
 
+def remove_info_lines(header: bytes, keys: Collection[str]) -> bytes:
+    """Header without the ##INFO lines of these IDs."""
+    kept = [line for line in header.split(b"\n") if not ((match := _info_line(line)) and _text(match[1]) in keys)]
+    return b"\n".join(kept)
+
+
 def splice_info(line: bytes, addition: bytes) -> bytes:
     """Append `KEY=value;...` to INFO of a record line; every other byte stays. A missing INFO ('.', '') is replaced.
 
@@ -78,7 +84,7 @@ def splice_info(line: bytes, addition: bytes) -> bytes:
     return b"\t".join(fields)
 
 
-def remove_info(line: bytes, keys: set[bytes]) -> bytes:
+def remove_info(line: bytes, keys: Collection[bytes]) -> bytes:
     """Take the tags named `keys` out of INFO; '.' where none is left. Undoes `splice_info`."""
     fields = line.split(b"\t", 8)
     if len(fields) < 8:

@@ -109,7 +109,7 @@ def _convert_completing(vcf_path: Path, out_path: str | Path) -> None:
 
 
 def _raise_if_full(error: OSError, unfinished: Path) -> None:
-    """A full disk is the machine's fault, not the file's. htslib's errors do not say which; a write to the disk does."""
+    """A full disk is the machine's fault, not the file's. htslib does not say which it is; a write to the disk does."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise error
     with tempfile.TemporaryFile(dir=unfinished.parent) as probe:

@@ -15,6 +15,11 @@ from engine.storage.store import LocalStore, Store, clear_errors, open_store
 _RUN = "run:"
 
 
+def is_run(text: str) -> bool:
+    """Whether an input is named as another run's result."""
+    return text.startswith(_RUN)
+
+
 def local_input(text: str, store: Store, *, result: str = "") -> str:
     """A local path that holds the input.
 
@@ -26,7 +31,7 @@ def local_input(text: str, store: Store, *, result: str = "") -> str:
     Raises:
         InputError: not there, or the run it names is not finished or was changed.
     """
-    if text.startswith(_RUN):
+    if is_run(text):
         return str(_result_of(text.removeprefix(_RUN), result, store))
     if text == "-":
         return str(_spooled(store))

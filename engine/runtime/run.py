@@ -385,7 +385,7 @@ def _leave(run: Run, *, finished: bool) -> None:
 class _LogFile(logging.FileHandler):
     """A log that is silent where it cannot be written: on a full disk the run's own error tells."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+    def handleError(self, record: logging.LogRecord) -> None:
         """Drop the line."""
 
     def close(self) -> None:

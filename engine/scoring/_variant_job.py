@@ -14,6 +14,7 @@ from engine.genome.genes import GeneTable
 from engine.genome.reference import ReferenceGenome
 from engine.io.source import VariantSource
 from engine.io.variants import open_variants
+from engine.io.vcf import remove_info_lines
 from engine.runtime.commit import Parts, Report
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
@@ -165,7 +166,7 @@ class VariantJob:
     def finish(self, run: Run) -> Callable[[Parts, Store], Mapping[str, int]]:
         """The writer of the result files."""
         options = ResultOptions(
-            header=self.source.header,
+            header=remove_info_lines(self.source.header, [one.id for one in self.stages.info_fields()]),
             header_lines=[*self._info_lines, *command_lines(JOB, self._settings())],
             contigs={contig: self.reference.length(contig) for contig in run.contigs},
             vcf=self.stages.write_vcf,

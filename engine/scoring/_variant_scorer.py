@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from engine.io import bgzf
-from engine.io.vcf import splice_info
+from engine.io.vcf import remove_info, splice_info
 from engine.runtime.stages import ShardOutput
 from engine.scoring._contract import AlleleRow, InfoField, Prepared, Scorer, SkippedAllele
 from engine.scoring._variant_reader import Reject, VariantBatch, reject_text
@@ -42,6 +42,7 @@ class VariantScorer:
         schema: columns of the table.
         write_vcf: whether lines are written.
         spliceai_info: whether the tag SpliceAI is written.
+        replaced: INFO tags of a former run to be taken out of the lines first.
     """
 
     scorer: Scorer
@@ -49,6 +50,7 @@ class VariantScorer:
     schema: pa.Schema
     write_vcf: bool
     spliceai_info: bool
+    replaced: frozenset[bytes] = frozenset()
 
     def __call__(self, batch: VariantBatch) -> ShardOutput:
         """Rows, rejects and text of a shard."""
@@ -107,7 +109,8 @@ class VariantScorer:
         record_of, alt_of, refs, alts, symbols = (batch.columns[at].to_pylist() for at in _TEXT_COLUMNS)
         texts = []
         begin, num_rows = 0, len(states)
-        for ordinal, line in enumerate(batch.lines, batch.first_record):
+        for ordinal, written in enumerate(batch.lines, batch.first_record):
+            line = remove_info(written, self.replaced) if written is not None and self.replaced else written
             end = begin + 1
             while end < num_rows and record_of[end] == ordinal:
                 end += 1

@@ -45,6 +45,7 @@ class VariantStages:
         micro_batch: most windows through the model at once.
         spliceai_info: write the tag SpliceAI too.
         write_vcf: write scored VCF text.
+        rescore: the input is a former run's: tags that this run writes replace those it has.
     """
 
     input_path: str
@@ -62,6 +63,7 @@ class VariantStages:
     micro_batch: int = 64
     spliceai_info: bool = False
     write_vcf: bool = True
+    rescore: bool = False
 
     def open_component(self) -> tuple[Scorer, ModelInfo | None]:
         """The scorer, its parameters checked against the model, and the model's description; loads no weights.
@@ -115,7 +117,7 @@ class VariantStages:
         made = self.info_fields()
         present = header_info_ids(header)
         doubled = [one.id for one in made if one.id in present]
-        if doubled:
+        if doubled and not self.rescore:
             tags = ",".join(f"INFO/{name}" for name in doubled)
             raise InputError(
                 f"the input already has the INFO tag {doubled[0]}, which this run would write again",
@@ -155,6 +157,7 @@ class VariantStages:
             schema=self._schema(scorer),
             write_vcf=self.write_vcf,
             spliceai_info=self.spliceai_info,
+            replaced=frozenset(one.id.encode() for one in self.info_fields()) if self.rescore else frozenset(),
         )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.errors import InputError, SystemFailure
+from engine.errors import InputError, ReplisomeError, SystemFailure
 from engine.storage import faults
 
 SCRATCH = ".scratch"
@@ -217,6 +217,30 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def _reaching(where: str) -> Iterator[None]:
+    """Turn what clients of object stores raise into one clear sentence; an absent file stays FileNotFoundError."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, ReplisomeError):
+        raise
+    except PermissionError as error:
+        raise InputError(
+            f"the object store refuses: {error}", where=where, fix="check the credentials and what they may do"
+        ) from error
+    except Exception as error:
+        if full_disk(error, where) is not None:
+            raise
+        if "Credentials" in type(error).__name__:
+            fix = "set them in the environment, as for the store's own command"
+            raise InputError("there are no credentials for this address", where=where, fix=fix) from error
+        raise SystemFailure(
+            f"the object store does not answer ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
+            where=where,
+            fix="check address and network and run the same command again; finished shards are kept",
+        ) from error
+
+
 class RemoteStore:
     """A prefix of an object store, through fsspec."""
 
@@ -229,33 +253,41 @@ class RemoteStore:
         weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
 
     def read(self, name: str) -> bytes:
-        return bytes(self._fs.cat_file(self._at(name)))
+        with _reaching(self.uri):
+            return bytes(self._fs.cat_file(self._at(name)))
 
     def exists(self, name: str) -> bool:
-        self._fs.invalidate_cache()
-        return bool(self._fs.isfile(self._at(name)))
+        with _reaching(self.uri):
+            self._fs.invalidate_cache()
+            return bool(self._fs.isfile(self._at(name)))
 
     def size(self, name: str) -> int:
-        self._fs.invalidate_cache()
-        return int(self._fs.size(self._at(name)))
+        with _reaching(self.uri):
+            self._fs.invalidate_cache()
+            return int(self._fs.size(self._at(name)))
 
     def list(self, prefix: str = "") -> list[str]:
-        self._fs.invalidate_cache()
         top = self._at(prefix) if prefix else self._root
-        return sorted(path[len(self._root) + 1 :] for path in self._fs.find(top))
+        try:
+            with _reaching(self.uri):
+                self._fs.invalidate_cache()
+                return sorted(path[len(self._root) + 1 :] for path in self._fs.find(top))
+        except FileNotFoundError as error:
+            raise InputError(
+                "there is no such bucket", where=self.uri, fix="make it first, or correct the address"
+            ) from error
 
     def delete(self, name: str) -> None:
         if self.exists(name):
-            self._fs.rm_file(self._at(name))
+            with _reaching(self.uri):
+                self._fs.rm_file(self._at(name))
 
     def put(self, name: str, data: bytes) -> None:
-        with clear_errors(f"{self.uri}/{name}"):
-            faults.reach("write")
+        with self._writing(name):
             self._fs.pipe_file(self._at(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        with clear_errors(f"{self.uri}/{name}"):
-            faults.reach("write")
+        with self._writing(name):
             try:
                 self._fs.pipe_file(self._at(name), data, mode="create")
             except FileExistsError:
@@ -263,14 +295,19 @@ class RemoteStore:
         return True
 
     def put_file(self, local: Path, name: str) -> None:
-        with clear_errors(f"{self.uri}/{name}"):
-            faults.reach("write")
+        with self._writing(name):
             self._fs.put_file(str(local), self._at(name))
         local.unlink()
 
-    def create_file(self, local: Path, name: str) -> bool:
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
         with clear_errors(f"{self.uri}/{name}"):
             faults.reach("write")
+            with _reaching(self.uri):
+                yield
+
+    def create_file(self, local: Path, name: str) -> bool:
+        with self._writing(name):
             try:
                 self._fs.put_file(str(local), self._at(name), mode="create")
             except FileExistsError:
@@ -290,7 +327,7 @@ class RemoteStore:
         path = self.scratch()
         if not self.exists(name):
             raise FileNotFoundError(f"{self.uri}/{name}")
-        with clear_errors(str(path)):
+        with clear_errors(str(path)), _reaching(self.uri):
             self._fs.get_file(self._at(name), str(path))
         return path
 

@@ -20,7 +20,7 @@ from engine.models._safetensors import file_sha256
 from engine.storage import faults
 from tests.toys import genome
 from tests.toys.runs import assert_same_results
-from tests.toys.variant_runs import ROOT, Workspace, replisome, replisome_here, start
+from tests.toys.variant_runs import ROOT, Workspace, assert_one_sentence, replisome, replisome_here, start
 
 EOF_BYTES = len(bgzf.EOF)
 
@@ -355,7 +355,7 @@ CASES = [
         older_index,
         r"in\.vcf\.gz\.tbi: the index is older than its file; make it anew: bcftools index -f \S+/in\.vcf\.gz$",
     ),
-    (cut_index, r"in\.vcf\.gz\.tbi: .* truncated; make it anew: bcftools index -f \S+/in\.vcf\.gz$"),
+    (cut_index, r"in\.vcf\.gz\.tbi: the BGZF end marker is missing; make it anew: bcftools index -f \S+/in\.vcf\.gz$"),
     (truncated_bcf, r"in\.bcf at byte 0: the file ends \d+ bytes into a BGZF block; the file is truncated"),
     (
         table_without_columns,
@@ -379,7 +379,7 @@ CASES = [
     (gzipped_reference, r"gzipped but not bgzipped.*; run `gunzip ref\.fa\.gz`"),
     (truncated_reference, r"ref\.fa\.gz: the reference cannot be indexed: .* corrupt; .* or fetch the file again"),
     (absent_genes, r"absent\.gtf: the file is not there"),
-    (genes_without_an_end, r"genes\.gtf, line \d+: start '3501' and end '4k' are no range of bases; mend the line"),
+    (genes_without_an_end, r"genes\.gtf, line \d+: start '1001' and end '4k' are no range of bases; mend the line"),
     (genes_that_are_none, r"toy\.fa: line 1 is neither GTF, GFF3 nor SpliceAI annotation"),
     (
         truncated_genes,
@@ -397,7 +397,7 @@ CASES = [
     (misspelt_model, r"splice-mimi: no model of this name.*; did you mean 'splice-mini'\?"),
     (pickled_model, r"weights\.pt: \.pt files can run code.* never opened; convert it once"),
     (model_folder_with_a_pickle, r"model: extra\.pkl can run code when read.*; remove it"),
-    (file_in_the_way, r"out: cannot write: File exists; choose an output folder you may write to"),
+    (file_in_the_way, r"out: cannot write: Not a directory; choose an output folder you may write to"),
     (output_below_a_file, r"out: cannot write: Not a directory; choose an output folder you may write to"),
     (
         misspelt_scorer,
@@ -418,14 +418,6 @@ CASES = [
 ]
 
 
-def assert_one_sentence(done: subprocess.CompletedProcess[str], code: int, sentence: str) -> None:
-    assert done.returncode == code, done.stderr
-    assert done.stderr.startswith("replisome: ")
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
-    assert re.search(sentence, done.stderr, flags=re.MULTILINE), done.stderr
-
-
 @pytest.mark.parametrize(("spoil", "sentence"), CASES, ids=[spoil.__name__ for spoil, _ in CASES])
 def test_bad_input_is_one_sentence(workspace, tmp_path, spoil, sentence):
     broken = Broken(workspace, tmp_path)
@@ -440,14 +432,16 @@ def test_the_trace_comes_only_with_debug(workspace, tmp_path):
     assert loud.stderr.splitlines()[-1] + "\n" == quiet.stderr
 
 
-def test_the_aliases_that_were_offered_mend_it(workspace, calm, tmp_path):
+def test_the_aliases_that_were_offered_mend_it(workspace, tmp_path):
     broken = Broken(workspace, tmp_path)
     aliases = [word for name in "123" for word in ("--contig-alias", f"{name}=chr{name}")]
     done = replisome_here(*other_contig_style(broken), *aliases)
     assert done.returncode == 0, done.stderr
-    ours = pq.read_table(broken.output / "data").to_pylist()
-    assert {row["contig"] for row in ours} == {"1", "2", "3"}
-    assert all(row["state"] == "scored" for row in ours if row["reason"] is None)
+    ours = pq.read_table(broken.output / "data")
+    assert set(ours["contig"].to_pylist()) == {"1", "2", "3"}
+    assert replisome_here(*workspace.arguments(tmp_path / "same", vcf=workspace.vcf)).returncode == 0
+    theirs = pq.read_table(tmp_path / "same" / "data")
+    assert ours.drop_columns(["contig"]).equals(theirs.drop_columns(["contig"]))
 
 
 def test_a_header_without_contigs_is_filled_in(workspace, tmp_path):
@@ -556,7 +550,7 @@ def test_a_block_that_rots_while_the_run_is_stopped(workspace, calm, tmp_path):
     assert_one_sentence(
         done, 2, r"in\.vcf\.gz at byte \d+: the BGZF block.*; the file is corrupt; copy or download the file"
     )
-    assert set(finished) < set(broken.output.glob("data/*/*.parquet"))
+    assert set(finished) <= set(broken.output.glob("data/*/*.parquet"))
     path.write_bytes(whole + bgzf.EOF)
     assert replisome_here(*words).returncode == 0
     assert pq.read_table(broken.output / "data").equals(pq.read_table(calm / "data"))
@@ -591,5 +585,5 @@ def test_bad_input_through_the_command_itself(workspace, tmp_path):
     broken = Broken(workspace, tmp_path)
     assert_one_sentence(replisome(*unsorted(broken)), 2, "sort it: bcftools sort")
     assert_one_sentence(replisome(*broken.words(vcf="-"), stdin=b""), 2, "standard input is empty; pipe a VCF")
-    cut = workspace.vcf.read_bytes()[:3000]
+    cut = workspace.vcf.read_bytes()[:-100]
     assert_one_sentence(replisome(*broken.words(vcf="-"), stdin=cut), 2, "truncated")

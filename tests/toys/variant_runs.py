@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -128,3 +129,12 @@ def _plain_loop(
         for shard in shards:
             on_receipt(publisher.publish(shard, score(read(shard))))
             on_wait()
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess[str], code: int, sentence: str) -> None:
+    """The command ended with this code and one sentence on standard error that matches the pattern."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("replisome: ")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert re.search(sentence, done.stderr, flags=re.MULTILINE), done.stderr

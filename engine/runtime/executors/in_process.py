@@ -178,7 +178,9 @@ class _Pool:
                 fix = "it may have run out of memory: fewer workers or a smaller micro_batch need less; then run again"
             else:
                 how = f"ended with code {code}"
-                fix = "what it printed says why; a script of your own must call run() below `if __name__ == '__main__':`"
+                fix = (
+                    "what it printed says why; a script of your own must call run() below `if __name__ == '__main__':`"
+                )
             place = f"shard {first}" if first >= 0 else "before its first shard"
             raise SystemFailure(
                 f"a {member.process.name} process {how} ({self._deaths[first]} times)",

@@ -163,6 +163,16 @@ def test_beyond_the_reach_of_all_heads_every_change_is_exactly_0(strand, start, 
         assert [str(found[name]) for name in NAMES[2:]] == ["0.0"] * 5, noise
 
 
+@pytest.mark.parametrize(("start", "num", "site", "reaches"), [
+    (8, 6, "acceptor", False), (8, 7, "acceptor", True), (46, 6, "donor", False), (45, 6, "donor", True),
+])  # fmt: skip
+def test_where_the_reach_ends(start, num, site, reaches):
+    """Sites at 20 and 39 with 6 bases of context: 14 and 45 are the last bases that a site can hear of."""
+    alt = "".join("ACGT"["CATG".index(base)] for base in TEXT[start : start + num])
+    found = values_of(TEXT, transcript(((20, 40),), span=(0, 60)), start, TEXT[start : start + num], alt, noise=1e-3)
+    assert (found[f"{site}_logit_change"] != 0) == reaches
+
+
 def test_noise_of_the_last_digits_is_rounded_away_within_reach_too():
     """A base of the exon's body that no matrix holds: the matrices' change is exactly 0, the hexamers' is not."""
     for noise in (3e-6, -3e-6):

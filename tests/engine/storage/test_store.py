@@ -11,33 +11,11 @@ from engine.errors import InputError, SystemFailure
 from engine.storage.store import SCRATCH, open_store
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint():
-    """A local S3 server with one bucket."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(params=["local", "s3"])
-def store(request, tmp_path, monkeypatch):
+def store(request, tmp_path):
     if request.param == "local":
         return open_store(str(tmp_path / "out"))
-    endpoint = request.getfixturevalue("s3_endpoint")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    bucket = f"bucket-{tmp_path.name.replace('_', '-')[:40]}".lower()
-    s3fs.S3FileSystem().mkdir(bucket)
-    return open_store(f"s3://{bucket}/run")
+    return open_store(f"{request.getfixturevalue('s3_bucket')}/run")
 
 
 def test_put_replaces_and_create_does_not(store):
