@@ -49,6 +49,17 @@ class Parts:
             name = layout.data_part(receipt.shard)
             yield parquet.read_table(self._store.fetch(name), crc32c=receipt.files[name].crc32c)
 
+    def check_rejects(self) -> None:
+        """No result is made from rejects, so nothing else would see damage before the commit seals them.
+
+        Raises:
+            DataError: a part is not what was written.
+        """
+        for receipt in self._receipts:
+            name = layout.rejects_part(receipt.shard)
+            if name in receipt.files:
+                read_checked(self._store, name, receipt.files[name])
+
     def bodies(self) -> Iterator[bytes]:
         """Text bodies, checked."""
         for receipt in self._receipts:
@@ -95,6 +106,7 @@ def commit(
     receipts = _complete(run)
     totals = Totals.of(receipts)
     parts = Parts(run.store, receipts)
+    parts.check_rejects()
     entries = {layout.PLAN: _entry_of(run.store, layout.PLAN, len(run.shards))}
     for receipt in receipts:
         entries.update(receipt.files)

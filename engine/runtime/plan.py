@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from engine.errors import DataError
 from engine.io import parquet
 from engine.io.source import Shard
 from engine.runtime import layout
@@ -32,6 +33,11 @@ def read_plan(store: Store, *, crc32c: int) -> list[Shard]:
     Raises:
         DataError: the file was changed.
     """
-    table = parquet.read_table(store.fetch(layout.PLAN), crc32c=crc32c)
+    try:
+        table = parquet.read_table(store.fetch(layout.PLAN), crc32c=crc32c)
+    except DataError as error:
+        # Deleting it would not help: all parts stand on it.
+        fix = "restore it from a copy, or run again with --force to score anew"
+        raise DataError(error.what, where=error.where, fix=fix) from error
     columns = [table.column(name).to_pylist() for name in _COLUMNS]
     return [Shard(*row) for row in zip(*columns, strict=True)]

@@ -33,6 +33,7 @@ from engine.runtime.receipts import Receipt, ReceiptBook, Totals
 from engine.runtime.stages import Stages
 from engine.storage import faults
 from engine.storage.store import Store, full_disk, open_store
+from schemas import states
 
 RUN_FORMAT = 1
 _NOTED_VERSIONS = ("numpy", "pyarrow", "torch", "pysam", "ray")
@@ -300,13 +301,18 @@ class _RejectLimit:
         self._fraction = fraction
         self._records = max(num_records, 1)
         self._rejected = done.states.get("rejected", 0)
-        self._reasons = dict(done.reasons)
+        self._reasons: dict[str, int] = {}
+        self._note(done.reasons)
 
     def add(self, receipt: Receipt) -> None:
         self._rejected += receipt.states.get("rejected", 0)
-        for reason, count in receipt.reasons.items():
-            self._reasons[reason] = self._reasons.get(reason, 0) + count
+        self._note(receipt.reasons)
         self.check()
+
+    def _note(self, reasons: Mapping[str, int]) -> None:
+        for reason, count in reasons.items():
+            if reason not in states.NOT_APPLICABLE_REASONS:
+                self._reasons[reason] = self._reasons.get(reason, 0) + count
 
     def check(self) -> None:
         if self._rejected > self._fraction * self._records:

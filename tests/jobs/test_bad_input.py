@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -510,7 +512,8 @@ def test_rejects_over_the_limit_stop_the_run_and_a_higher_limit_resumes_it(works
     assert_one_sentence(
         done, 3, r"max_reject_fraction: \d+ rows rejected of 339 records, more than the limit of 2\.00% "
     )
-    assert "malformed_record 1" in done.stderr
+    assert "(alt_equals_ref 1, bad_allele 2, bad_position 2, breakend 2, malformed_record 1, ref_mis" in done.stderr
+    assert "star_allele" not in done.stderr
     assert "look at rejects/ in the output, mend the input, or raise --max-rejects" in done.stderr
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert replisome_here(*workspace.arguments(tmp_path / "out")).returncode == 0
@@ -579,6 +582,21 @@ def test_readers_that_leave_do_not_stop_the_work(workspace, calm, tmp_path):
     process.stderr.close()
     assert process.wait(timeout=100) == 141
     assert_same_results(tmp_path / "out", calm)
+
+
+@pytest.mark.parametrize("pause", [0, 0.05, 0.4])
+def test_ctrl_c_while_processes_start_is_one_sentence(workspace, tmp_path, pause):
+    """A terminal sends it to the whole group, and so to processes that are still importing."""
+    words = [*workspace.arguments(tmp_path / "out"), "--workers", "2"]
+    process = start(*words, own_group=True)
+    while not (tmp_path / "out" / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    time.sleep(pause)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    done = subprocess.CompletedProcess(words, process.returncode, out.decode(), err.decode())
+    assert_one_sentence(done, 130, "interrupted; finished shards are kept: run the same command again to go on")
 
 
 def test_bad_input_through_the_command_itself(workspace, tmp_path):

@@ -78,7 +78,7 @@ def test_a_killed_ray_worker_is_replaced(workspace, calm, tmp_path):
     arguments = [*workspace.arguments(tmp_path / "out"), "--workers", "1"]
     worker = replisome(*arguments, "--executor", "ray", fault="kill@scoring", once=tmp_path / "once")
     assert (tmp_path / "once").exists(), "the fault did not strike"
-    assert worker.returncode == 0, worker.stderr
+    assert (worker.returncode, worker.stderr) == (0, "")  # Ray has nothing to add
     assert_same_results(tmp_path / "out", calm)
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves, read by the tools its users have: bcftools, tabix, polars, pyarrow, DuckDB; and by our own jobs."""
+"""What a run leaves, read by the tools of its users: bcftools, tabix, polars, pyarrow, DuckDB; and by our own jobs."""
 
 from __future__ import annotations
 
@@ -113,11 +113,12 @@ def test_our_index_leads_to_the_same_records_as_reading_on(spliced, name):
     for region in ("chr1:1202", "chr1:1990-2121", "chr2", "chr3:300-700", "chr1:29000-30000"):
         by_index = tool("bcftools", "view", "-H", "-r", region, path)
         assert by_index
-        assert by_index == tool("bcftools", "view", "-H", "-r", region, "--regions-overlap", "1", path)
-        assert by_index.splitlines() == [
-            line for line in tool("bcftools", "view", "-H", "-t", region, "--targets-overlap", "1", path).splitlines()
-        ]
-    assert int(tool("bcftools", "index", "-n", path)) == len(tool("bcftools", "view", "-H", path).splitlines())
+        assert by_index == tool("bcftools", "view", "-H", "-t", region, "--targets-overlap", "1", path)
+
+
+def test_the_index_counts_the_records(spliced):
+    num_records = len(tool("bcftools", "view", "-H", spliced / "scores.vcf.gz").splitlines())
+    assert int(tool("bcftools", "index", "-n", spliced / "scores.vcf.gz")) == num_records
 
 
 def test_the_bcf_equals_the_vcf(spliced):

@@ -81,7 +81,7 @@ def replisome(
 
 
 def start(
-    *arguments: str, fault: str = "", once: Path | None = None, stdin: int | None = None
+    *arguments: str, fault: str = "", once: Path | None = None, stdin: int | None = None, own_group: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start the command without waiting for it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "REPLISOME_FAULT": fault}
@@ -92,6 +92,7 @@ def start(
         stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=own_group,
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -104,7 +106,8 @@ class _Pool:
     def _start(self, body: Callable[..., None], arguments: tuple[Any, ...], name: str) -> _Member:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=body, args=(theirs, *arguments), name=name, daemon=True)
-        process.start()
+        with _signals_held():
+            process.start()
         theirs.close()
         return _Member(process, ours)
 
@@ -198,6 +201,30 @@ def _end(member: _Member) -> None:
     if member.process.is_alive():
         member.process.kill()
         member.process.join()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while a process starts, and let it inherit a blocked SIGINT.
+
+    A start broken off half-way, and a Ctrl-C that reaches a process still importing, would each print a trace.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, lambda found, _: caught.append(found)) for number in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        # Unblocked first: a SIGINT that waited is then caught like the rest, and told below.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for number in caught[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager

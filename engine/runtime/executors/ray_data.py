@@ -12,6 +12,8 @@ import logging
 import os
 import pickle
 import secrets
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -220,23 +222,44 @@ def _cluster(address: str) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's core writes its own lines on standard error, below Python's logging; what matters comes back as an error.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise InputError("Ray is not installed", where="--executor ray", fix="pip install 'replisome[ray]'") from error
     started = not ray.is_initialized()
-    if started:
-        ray.init(**_init_arguments(address))
+    # Sockets need a short path, so the folder is not below the output.
+    folder = tempfile.mkdtemp(prefix="rpl-")
     try:
+        if started:
+            with _silent_stderr():  # where Ray's core tells that its level was set
+                ray.init(**_init_arguments(address, folder))
         with _quiet_data_context():
             yield
     finally:
         if started:
             ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _init_arguments(address: str) -> dict[str, Any]:
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Standard error of this whole process into nothing, for what is written below Python."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _init_arguments(address: str, folder: str) -> dict[str, Any]:
     common = {"logging_level": logging.ERROR, "log_to_driver": False}
     threads = dict.fromkeys(ONE_THREAD, "1")
     if address != "local":
@@ -246,7 +269,7 @@ def _init_arguments(address: str) -> dict[str, Any]:
         "address": "local",
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
-        "_temp_dir": tempfile.mkdtemp(prefix="rpl-"),
+        "_temp_dir": folder,
         **common,
     }
 
