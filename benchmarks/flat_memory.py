@@ -90,7 +90,9 @@ def main() -> None:
     parser.add_argument("--workers", default="2")
     parser.add_argument("--device", help="not used: the scorer needs none")
     arguments = parser.parse_args()
-    print("| sites | what | wall s | CPU s | records per CPU s | peak private MB | process |\n|---|---|---|---|---|---|---|")
+    print(
+        "| sites | what | wall s | CPU s | records per CPU s | peak private MB | process |\n|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory(prefix="flat-") as name:
         for sites in sorted({min(1_000_000, arguments.sites), arguments.sites}):
             _run(Path(name) / str(sites), sites, arguments)

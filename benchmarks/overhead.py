@@ -92,9 +92,7 @@ def _prepare(folder: Path, sites: int) -> None:
 
 def _timed(folder: Path, kind: str, workers: int) -> Measured:
     if kind == "plain":
-        return measure(
-            [sys.executable, "-m", "benchmarks.overhead", "--plain", str(folder), "--workers", str(workers)]
-        )
+        return measure([sys.executable, "-m", "benchmarks.overhead", "--plain", str(folder), "--workers", str(workers)])
     return measure(
         [
             *_COMMAND,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.errors import InputError
 from engine.io.regions import parse_regions
 from engine.runtime.commit import commit, finished_outcome
 from engine.runtime.inputs import is_run, local_input
@@ -11,7 +12,7 @@ from engine.runtime.install import check_installation
 from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
 from engine.scoring._panels import Panel
 from engine.scoring._variant_job import JOB, SCHEMA_NAME, JobOptions, VariantJob, default_workers
-from engine.scoring._variant_results import VCF
+from engine.scoring._variant_results import RESULTS, VCF
 from engine.scoring._variant_stages import VariantStages
 from engine.storage.store import Store
 from schemas import tables
@@ -41,16 +42,29 @@ def run(spec: ScoreVariantsSpec, context: RunContext) -> RunOutcome:
 def plan(spec: ScoreVariantsSpec, context: RunContext) -> list[PlanLine]:
     """Cut or take up the plan, and say for each shard whether it would run."""
     with open_run(spec.output, job=JOB, context=context) as run:
-        _planned(spec, context, run)
+        _planned(spec, context, run, only_look=True)
         return run.lines()
 
 
-def _planned(spec: ScoreVariantsSpec, context: RunContext, run: Run) -> VariantJob:
+def _planned(spec: ScoreVariantsSpec, context: RunContext, run: Run, *, only_look: bool = False) -> VariantJob:
     check_installation()
+    _check_reach(spec)
     job = VariantJob(_stages(spec, run.store), _options(spec, context), _execution(spec))
     job.plan(run)
-    run.freeze(job.key(run.contigs), _frozen(spec))
+    run.freeze(job.key(run.contigs), _frozen(spec), results=RESULTS, only_look=only_look)
     return job
+
+
+def _check_reach(spec: ScoreVariantsSpec) -> None:
+    """What is spooled or fetched here lies on this machine alone; the nodes of a cluster would not find it."""
+    inputs = (spec.input.path, spec.reference, spec.genes or "")
+    near = next((one for one in inputs if one == "-" or "://" in one), None)
+    if near is not None and spec.execution.address is not None:
+        raise InputError(
+            "this input is fetched to the driver's machine, where other nodes of the cluster cannot read it",
+            where="standard input" if near == "-" else near,
+            fix="copy it to a folder that all nodes share and name it there",
+        )
 
 
 def _stages(spec: ScoreVariantsSpec, store: Store) -> VariantStages:
@@ -91,8 +105,8 @@ def _execution(spec: ScoreVariantsSpec) -> Execution:
     return Execution(
         executor=spec.execution.executor,
         workers=spec.execution.workers or default_workers(device),
+        num_devices=default_workers(device) if device == "cuda" else 0,
         address=spec.execution.address or "local",
-        gpus_per_worker=1.0 if device == "cuda" else 0.0,
     )
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from engine.errors import DataError, SystemFailure
 from engine.io import parquet
 from engine.runtime import layout
+from engine.runtime.lock import forget_dead
 from engine.runtime.receipts import FileEntry, Receipt, Totals, receipts_from_table, write_receipts
 from engine.runtime.run import Run, RunOutcome, noted_versions
 from engine.storage import faults
@@ -47,7 +48,9 @@ class Parts:
         """Data tables one at a time, each file's checksum checked before it is decoded."""
         for receipt in self._receipts:
             name = layout.data_part(receipt.shard)
-            yield parquet.read_table(self._store.fetch(name), crc32c=receipt.files[name].crc32c)
+            with self._store.opened(name) as path:
+                table = parquet.read_table(path, crc32c=receipt.files[name].crc32c)
+            yield table
 
     def check_rejects(self) -> None:
         """No result is made from rejects, so nothing else would see damage before the commit seals them.
@@ -112,6 +115,7 @@ def commit(
         entries.update(receipt.files)
     entries[layout.ALL_RECEIPTS] = write_receipts(run.store, layout.ALL_RECEIPTS, receipts)
     results = finish(parts, run.store)
+    run.lock.check()
     for name, rows in results.items():
         entries[name] = _entry_of(run.store, name, rows)
     run.timings["commit_s"] = time.monotonic() - began
@@ -130,16 +134,16 @@ def commit(
 def finished_outcome(run: Run) -> RunOutcome:
     """The outcome of a run that is finished already; nothing is computed."""
     manifest = layout.read_sealed(run.store, layout.MANIFEST)
+    if not run.lock.is_ours():
+        forget_dead(run.store)
     tidy(run.store)
-    for name in (layout.LOCK, *run.store.list(layout.CLAIMS)):
-        run.store.delete(name)
     return RunOutcome(run.store.uri, Totals(**manifest["totals"]), manifest["results"], True, manifest)
 
 
 def tidy(store: Store) -> None:
     """Remove what only an unfinished run needs."""
     for name in store.list(layout.RECEIPTS):
-        if name != layout.ALL_RECEIPTS:
+        if layout.is_segment(name) and name != layout.ALL_RECEIPTS:
             store.delete(name)
     store.clear_scratch()
 
@@ -149,9 +153,15 @@ def _complete(run: Run) -> list[Receipt]:
     receipts = run.book.receipts
     missing = [shard.shard for shard in run.shards if shard.shard not in receipts]
     foreign = receipts.keys() - {shard.shard for shard in run.shards}
-    if missing or foreign:
+    if foreign:
+        raise DataError(
+            f"{len(foreign)} parts belong to no shard of the plan (first: {layout.data_part(min(foreign))})",
+            where=run.store.uri,
+            fix="remove them, or use --force to score anew",
+        )
+    if missing:
         raise SystemFailure(
-            f"{len(missing)} shards have no receipt and {len(foreign)} receipts no shard",
+            f"{len(missing)} shards have no receipt (first: {missing[0]})",
             where=run.store.uri,
             fix="run again to finish what is missing",
         )
@@ -166,8 +176,8 @@ def _complete(run: Run) -> list[Receipt]:
 
 
 def _entry_of(store: Store, name: str, rows: int) -> FileEntry:
-    path = store.fetch(name)
-    return FileEntry(path.stat().st_size, crc32c_of_file(path), rows)
+    with store.opened(name) as path:
+        return FileEntry(path.stat().st_size, crc32c_of_file(path), rows)
 
 
 def _write_report(run: Run, report: Report) -> None:
@@ -235,13 +245,14 @@ def _kind(name: str) -> str:
 def committed_receipts(store: Store, manifest: Mapping[str, Any]) -> list[Receipt]:
     """Receipts of a finished run, checked through files.parquet."""
     files = committed_files(store, manifest)
-    path = store.fetch(layout.ALL_RECEIPTS)
-    return receipts_from_table(parquet.read_table(path, crc32c=files[layout.ALL_RECEIPTS].crc32c))
+    with store.opened(layout.ALL_RECEIPTS) as path:
+        return receipts_from_table(parquet.read_table(path, crc32c=files[layout.ALL_RECEIPTS].crc32c))
 
 
 def committed_files(store: Store, manifest: Mapping[str, Any]) -> dict[str, FileEntry]:
     """files.parquet of a finished run, checked through the manifest."""
-    table = parquet.read_table(store.fetch(layout.FILES), crc32c=manifest["files"]["crc32c"])
+    with store.opened(layout.FILES) as path:
+        table = parquet.read_table(path, crc32c=manifest["files"]["crc32c"])
     return {
         row["path"]: FileEntry(row["bytes"], row["crc32c"], -1 if row["rows"] is None else row["rows"])
         for row in table.to_pylist()

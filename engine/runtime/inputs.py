@@ -50,8 +50,10 @@ def _spooled(store: Store) -> Path:
 
     if sys.stdin.isatty():
         raise InputError("standard input is a terminal", where="-", fix="pipe a VCF in, or name a file")
-    path = store.scratch()
-    with clear_errors(str(path)):
+    folder = store.scratch()
+    path = folder / "standard-input"  # the name that sentences on its content show
+    with clear_errors(store.uri):
+        folder.mkdir()
         spool(sys.stdin.buffer, path)
     return path
 

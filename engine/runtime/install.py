@@ -1,10 +1,12 @@
-"""One program, one place: the three packages must be of one checkout or one wheel."""
+"""One program: the three packages of one checkout or wheel, and of one version on the driver and every node."""
 
 from __future__ import annotations
 
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
+from engine import __version__
 from engine.errors import InputError
 
 PACKAGES = ("engine", "jobs", "schemas")
@@ -26,4 +28,19 @@ def check_installation() -> None:
             f"the packages come from different places: {found}",
             where="import path",
             fix="run from another folder, or install replisome once",
+        )
+
+
+def check_node(version: str) -> None:
+    """What a worker on another node checks before its first shard.
+
+    Raises:
+        InputError: packages from different places, or of another version than the driver's.
+    """
+    check_installation()
+    if version != __version__:
+        raise InputError(
+            f"this node has replisome {__version__}, the driver has {version}",
+            where=socket.gethostname(),
+            fix="install the same version on all nodes, or ship the checkout as Ray's working_dir",
         )

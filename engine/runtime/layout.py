@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +23,12 @@ REPORT_HTML = "report.html"
 RECEIPTS = "receipts"
 ALL_RECEIPTS = "receipts/receipts.parquet"
 FORMER = "former"
-OWN_FILES = (RUN, PLAN, LOG, FILES, REPORT_JSON, REPORT_HTML)
+# In the order in which --force removes them: run.json last, so that parts never lie there without the key they are of.
 OWN_FOLDERS = ("data", "rejects", "vcf", RECEIPTS)
+OWN_FILES = (PLAN, FILES, REPORT_JSON, REPORT_HTML, RUN)
 _SHARDS_PER_FOLDER = 1000
+_PART = re.compile(r"(data|rejects|vcf)/\d+/part-\d+\.(parquet|gz)")
+_SEGMENT = re.compile(RECEIPTS + r"/segment-[0-9a-f]+-\d+\.parquet")
 
 
 def data_part(shard: int) -> str:
@@ -44,6 +48,16 @@ def body_part(shard: int) -> str:
 
 def _folder(kind: str, shard: int) -> str:
     return f"{kind}/{shard // _SHARDS_PER_FOLDER:03d}"
+
+
+def is_part(name: str) -> bool:
+    """True for the name of a part of any kind; other files may lie in our folders too (.DS_Store, .nfs...)."""
+    return _PART.fullmatch(name) is not None
+
+
+def is_segment(name: str) -> bool:
+    """True for receipts, single segments and those of the commit."""
+    return name == ALL_RECEIPTS or _SEGMENT.fullmatch(name) is not None
 
 
 def shard_of(name: str) -> int:

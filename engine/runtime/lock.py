@@ -2,7 +2,8 @@
 
 Epochs are claimed by creating `.lock/<epoch>`, which only one driver can do; the claim is then told in
 `run.lock`. A driver whose process is known to be dead (same machine, same boot) is succeeded at once, any other only
-after its lease. Workers carry their driver's epoch and publish nothing once it is over.
+after its lease. Workers carry their driver's id, which no other driver ever has, and publish nothing once the run
+belongs to another or to nobody.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError, SystemFailure
+from engine.errors import InputError, ReplisomeError, SystemFailure
 from engine.runtime import layout
 from engine.storage.store import Store
 
@@ -30,11 +31,16 @@ class RunLock:
     def __init__(self, store: Store, *, lease_s: float = LEASE_SECONDS) -> None:
         self._store = store
         self._lease_s = lease_s
-        self._owner = _me()
+        self._owner = _me(lease_s)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.epoch = 0
         self.taken_from = ""
+
+    @property
+    def owner(self) -> str:
+        """This driver's id."""
+        return str(self._owner["id"])
 
     def __enter__(self) -> RunLock:
         former = _read(self._store)
@@ -43,7 +49,7 @@ class RunLock:
             self.taken_from = str(former["owner"]["name"])
         self.epoch = self._claim(int(former["epoch"]) if former else 0)
         try:
-            self._tell()
+            self._tell_first()
         except BaseException:
             # A claim that is never told would look like a driver about to start.
             self._store.delete(f"{layout.CLAIMS}/{self.epoch}")
@@ -56,11 +62,8 @@ class RunLock:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        current = _read(self._store)
-        if current is not None and current["epoch"] == self.epoch:
-            self._store.delete(layout.LOCK)
-            for name in _claims(self._store):
-                self._store.delete(name)
+        if self.is_ours():
+            forget(self._store)
 
     def _refuse_if_alive(self, former: dict[str, Any]) -> None:
         owner = former["owner"]
@@ -84,13 +87,22 @@ class RunLock:
         """A claim without run.lock: its driver died, or is about to tell. Only the dead are stepped over."""
         for name in _claims(self._store):
             owner = json.loads(self._store.read(name))
-            if not _is_dead(owner) and owner != self._owner:
+            if not _is_dead(owner) and time.time() - float(owner["time"]) <= float(owner["lease_s"]):
                 raise InputError(
                     f"another driver is starting: {owner['name']}",
                     where=self._store.uri,
-                    fix=f"wait for it; if it is gone, delete {name}",
+                    fix=f"wait for it, or try again when its lease of {owner['lease_s']:g} s is over",
                 )
         return epoch
+
+    def _tell_first(self) -> None:
+        """A slow claimer must not write over a later one."""
+        current = _read(self._store)
+        if current is not None and int(current["epoch"]) > self.epoch:
+            raise InputError(
+                f"another driver is at work: {current['owner']['name']}", where=self._store.uri, fix="wait for it"
+            )
+        self._tell()
 
     def _tell(self) -> None:
         content = {
@@ -104,25 +116,42 @@ class RunLock:
     def _beat(self) -> None:
         while not self._stop.wait(min(_BEAT_SECONDS, self._lease_s / 4)):
             try:
-                current = _read(self._store)
-                if current is not None and current["epoch"] == self.epoch:
+                if self.is_ours():
                     self._tell()
-            except (OSError, SystemFailure):
-                continue
+            except (OSError, ReplisomeError):
+                continue  # a beat missed; the lease is many beats long
+
+    def is_ours(self) -> bool:
+        """True while no other driver has taken over."""
+        current = _read(self._store)
+        return current is not None and current["owner"]["id"] == self.owner
 
     def check(self) -> None:
         """Raise SystemFailure if another driver took over."""
-        check_epoch(self._store, self.epoch)
+        check_owner(self._store, self.owner)
 
 
-def check_epoch(store: Store, epoch: int) -> None:
-    """Raise SystemFailure unless the run still belongs to the driver of this epoch."""
+def check_owner(store: Store, owner: str) -> None:
+    """Raise SystemFailure unless the run still belongs to the driver with this id."""
     current = _read(store)
-    if current is None or int(current["epoch"]) != epoch:
+    if current is None or current["owner"]["id"] != owner:
         now = "nobody" if current is None else str(current["owner"]["name"])
         raise SystemFailure(
-            f"this run is no longer ours (epoch {epoch}); it belongs to {now}", where=store.uri, fix="nothing was lost"
+            f"this run is no longer ours; it belongs to {now}", where=store.uri, fix="what was published is kept"
         )
+
+
+def forget(store: Store) -> None:
+    """Remove lock and claims."""
+    for name in (*_claims(store), layout.LOCK):
+        store.delete(name)
+
+
+def forget_dead(store: Store) -> None:
+    """Remove the lock that a driver left that died after its commit; a living one's stays."""
+    current = _read(store)
+    if current is not None and _is_dead(current["owner"]):
+        forget(store)
 
 
 def _read(store: Store) -> dict[str, Any] | None:
@@ -138,7 +167,7 @@ def _claims(store: Store) -> list[str]:
     return store.list(layout.CLAIMS)
 
 
-def _me() -> dict[str, Any]:
+def _me(lease_s: float) -> dict[str, Any]:
     host, pid = socket.gethostname(), os.getpid()
     return {
         "name": f"{host} process {pid}",
@@ -146,6 +175,8 @@ def _me() -> dict[str, Any]:
         "pid": pid,
         "started": _start_ticks(pid),
         "place": _place(),
+        "time": time.time(),
+        "lease_s": lease_s,
     }
 
 

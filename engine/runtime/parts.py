@@ -27,13 +27,13 @@ class PartPublisher:
     Attributes:
         uri: the run's output.
         schema_name, schema_version: of the data table.
-        epoch: the driver's epoch; a worker of a superseded driver publishes nothing.
+        owner: the driver's id; a worker of a superseded driver publishes nothing.
     """
 
     uri: str
     schema_name: str
     schema_version: int
-    epoch: int
+    owner: str
 
     def publish(self, shard: Shard, output: ShardOutput) -> Receipt:
         """Write all files of a shard and return its receipt.
@@ -48,6 +48,8 @@ class PartPublisher:
                 fix="the input changed while the run went on; run again with --force",
             )
         store = open_store(self.uri)
+        if store.exists(layout.data_part(shard.shard)):
+            return recover(store, shard.shard)  # by a worker that died, or was cut off, before it could tell
         faults.reach("before-part")
         files = self._publish_aside(store, shard.shard, output)
         faults.reach("mid-part")
@@ -58,7 +60,7 @@ class PartPublisher:
 
     def _publish_aside(self, store: Store, shard: int, output: ShardOutput) -> dict[str, FileEntry]:
         """Rejects and text body. Not yet binding: the data part's footer names their checksums."""
-        lock.check_epoch(store, self.epoch)
+        lock.check_owner(store, self.owner)
         files = {}
         if output.rejects.num_rows:
             local = store.scratch()
@@ -78,7 +80,7 @@ class PartPublisher:
         with clear_errors(store.uri):
             _write(table, local, self.schema_name, self.schema_version, {FOOTER_KEY: receipt.to_json()})
         entry = _entry(local, table.num_rows)
-        lock.check_epoch(store, self.epoch)
+        lock.check_owner(store, self.owner)
         if not store.create_file(local, name):
             return recover(store, receipt.shard)
         return replace(receipt, files={**receipt.files, name: entry})

@@ -34,7 +34,8 @@ def read_plan(store: Store, *, crc32c: int) -> list[Shard]:
         DataError: the file was changed.
     """
     try:
-        table = parquet.read_table(store.fetch(layout.PLAN), crc32c=crc32c)
+        with store.opened(layout.PLAN) as path:
+            table = parquet.read_table(path, crc32c=crc32c)
     except DataError as error:
         # Deleting it would not help: all parts stand on it.
         fix = "restore it from a copy, or run again with --force to score anew"

@@ -120,24 +120,35 @@ def _receipt(row: Mapping[str, Any]) -> Receipt:
 class ReceiptBook:
     """The driver's receipts of a run, kept in segments as shards finish."""
 
-    def __init__(self, store: Store, *, epoch: int) -> None:
+    def __init__(self, store: Store, *, owner: str) -> None:
         self._store = store
-        self._epoch = epoch
+        self._owner = owner
         self._pending: list[Receipt] = []
         self._segments = 0
         self._last = time.monotonic()
         self.receipts: dict[int, Receipt] = {}
 
-    def load(self) -> None:
-        """Take up all that earlier drivers finished: segments first, then footers of parts in no segment."""
-        for name in self._store.list(layout.RECEIPTS):
+    def load(self, *, strict: bool = True) -> list[tuple[str, DataError]]:
+        """Take up all that earlier drivers finished: segments first, then footers of parts in no segment.
+
+        Returns:
+            Parts whose footer cannot be read, and why; empty where `strict`, which raises the first instead.
+        """
+        damaged: list[tuple[str, DataError]] = []
+        for name in filter(layout.is_segment, self._store.list(layout.RECEIPTS)):
             for receipt in _read_segment(self._store, name):
                 self.receipts[receipt.shard] = receipt
-        found = {layout.shard_of(name) for name in self._store.list("data")}
+        found = {layout.shard_of(name) for name in self._store.list("data") if layout.is_part(name)}
         for shard in found - self.receipts.keys():
-            self.receipts[shard] = recover(self._store, shard)
+            try:
+                self.receipts[shard] = recover(self._store, shard)
+            except DataError as error:
+                if strict:
+                    raise
+                damaged.append((layout.data_part(shard), error))
         for shard in self.receipts.keys() - found:
             del self.receipts[shard]
+        return damaged
 
     def add(self, receipt: Receipt) -> None:
         """Note a finished shard; a segment is written every few seconds."""
@@ -149,7 +160,7 @@ class ReceiptBook:
     def flush(self) -> None:
         """Write what is pending as one segment."""
         if self._pending:
-            name = f"{layout.RECEIPTS}/segment-{self._epoch:06d}-{self._segments:06d}.parquet"
+            name = f"{layout.RECEIPTS}/segment-{self._owner}-{self._segments:06d}.parquet"
             write_receipts(self._store, name, self._pending)
             self._segments += 1
             self._pending = []
@@ -173,7 +184,8 @@ def write_receipts(store: Store, name: str, receipts: Iterable[Receipt]) -> File
 def _read_segment(store: Store, name: str) -> list[Receipt]:
     """A damaged segment is as good as a lost one: the footers know the same."""
     try:
-        return receipts_from_table(parquet.read_table(store.fetch(name)))
+        with store.opened(name) as path:
+            return receipts_from_table(parquet.read_table(path))
     except (DataError, ValueError, KeyError, TypeError):
         return []
 
@@ -181,8 +193,9 @@ def _read_segment(store: Store, name: str) -> list[Receipt]:
 def recover(store: Store, shard: int) -> Receipt:
     """The receipt of a finished shard, from its data part's footer and the part's own checksum."""
     name = layout.data_part(shard)
-    path = store.fetch(name)
-    text = parquet.footer_metadata(path).get(FOOTER_KEY, "")
+    with store.opened(name) as path:
+        text = parquet.footer_metadata(path).get(FOOTER_KEY, "")
+        size, checksum = path.stat().st_size, crc32c_of_file(path)
     try:
         receipt = Receipt.from_json(text)
     except (ValueError, TypeError, KeyError) as error:
@@ -191,7 +204,7 @@ def recover(store: Store, shard: int) -> Receipt:
             where=f"{store.uri}/{name}",
             fix="delete the file and run again; its shard is scored anew",
         ) from error
-    entry = FileEntry(path.stat().st_size, crc32c_of_file(path), receipt.rows_out)
+    entry = FileEntry(size, checksum, receipt.rows_out)
     return replace(receipt, files={**receipt.files, name: entry})
 
 

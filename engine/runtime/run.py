@@ -9,7 +9,6 @@ with open_run(uri, job=..., context=...) as run:
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import resource
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import __version__
-from engine.errors import InputError, RejectLimitError, ReplisomeError
+from engine.errors import DataError, InputError, RejectLimitError, ReplisomeError
 from engine.io.source import RawRecord, Scan, Shard, VariantSource
 from engine.runtime import layout
 from engine.runtime.lock import RunLock
@@ -61,12 +60,12 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Execution:
-    """Which executor, how many workers, where. Changes no result."""
+    """Which executor, how many workers, on how many CUDA devices of this machine, where. Changes no result."""
 
     executor: str = "in-process"
     workers: int = 1
     address: str = "local"
-    gpus_per_worker: float = 0.0
+    num_devices: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Run:
     _key: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.book = ReceiptBook(self.store, epoch=self.lock.epoch)
+        self.book = ReceiptBook(self.store, owner=self.lock.owner)
 
     # Plan
 
@@ -126,10 +125,10 @@ class Run:
         on_record_limit: int = 0,
     ) -> None:
         """Take up the plan of an earlier driver where the input is unchanged, or read the input once and cut one."""
-        self._frozen = _read_run(self.store)
+        self._frozen = None if self.context.force else _read_run(self.store)
         if self._frozen is not None and self._take_up(source.path):
             return
-        began = time.monotonic()
+        began, before = time.monotonic(), _stat(source.path)
         scan = source.scan(
             records_per_shard=records_per_shard,
             bytes_per_shard=bytes_per_shard,
@@ -139,13 +138,16 @@ class Run:
         self.timings["plan_s"] = time.monotonic() - began
         for note in scan.notes:
             self.log.warning(note)
+        if _stat(source.path) != before:
+            raise InputError("the input changed while it was read", where=source.path, fix="run again once it is whole")
         self._adopt(scan, source.path)
 
     def _take_up(self, path: str) -> bool:
-        """True if the input's size and time are those that run.json saw: its plan and digest then stand."""
+        """True if the input's size, times and inode are those that run.json saw: its plan and digest then stand."""
         assert self._frozen is not None
         seen = self._frozen["input"]
-        if _stat(path) != {name: seen[name] for name in ("bytes", "mtime_ns")}:
+        now = _stat(path)
+        if now != {name: seen[name] for name in now}:
             return False
         self.shards = read_plan(self.store, crc32c=self._frozen["plan_crc32c"])
         self.contigs = dict(self._frozen["contigs"])
@@ -156,6 +158,9 @@ class Run:
 
     def _adopt(self, scan: Scan, path: str) -> None:
         self.shards = scan.shards
+        if self._frozen is not None and self._frozen["input"]["digest"] == scan.digest:
+            # Parts that are there are of the plan that is there, whatever a later version of ours would cut.
+            self.shards = read_plan(self.store, crc32c=self._frozen["plan_crc32c"])
         self.contigs = dict(scan.contigs)
         self.num_records = scan.num_records
         self.input_digest = scan.digest
@@ -163,33 +168,51 @@ class Run:
 
     # Freeze
 
-    def freeze(self, key: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    def freeze(
+        self, key: Mapping[str, Any], spec: Mapping[str, Any], *, results: Sequence[str] = (), only_look: bool = False
+    ) -> None:
         """Fix what this run computes; refuse a folder that holds another run.
 
-        `key` holds every setting and digest that can change a result, except the input's digest, which is added.
+        Args:
+            key: every setting and digest that can change a result; the input's digest is added.
+            spec: as run.json keeps it.
+            results: files, and folders ending in "/", that the commit will write; --force removes them.
+            only_look: write nothing, for a plan that is only shown.
 
         Raises:
-            InputError: the folder's run has another key; each difference is named.
+            InputError: the folder's run has another key, each difference named; or parts without their run.json.
         """
         self._key = {**key, "input": self.input_digest, "job": self.job, "format": RUN_FORMAT}
         if self._frozen is not None:
             _refuse_other_key(self.store, self._frozen["key"], self._key)
-        else:
-            self._frozen = self._write_frozen(spec)
+            self.book.load()
+            return
+        if only_look:
+            return
+        if self.context.force:
+            set_aside(self.store)
         self.book.load()
+        if self.book.receipts:
+            raise InputError(
+                f"{layout.RUN} is missing, and with it what the {len(self.book.receipts):,} parts here are of",
+                where=self.store.uri,
+                fix="restore it, choose another output, or use --force to score anew",
+            )
+        self._frozen = self._write_frozen(spec, results)
 
     @property
     def result_key(self) -> str:
         """SHA-256 of everything that can change a result."""
         return layout.json_digest(self._key)
 
-    def _write_frozen(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+    def _write_frozen(self, spec: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
         content = {
             "format": RUN_FORMAT,
             "job": self.job,
             "result_key": self.result_key,
             "key": dict(self._key),
             "spec": dict(spec),
+            "results": list(results),
             "input": self._inputs,
             "contigs": dict(self.contigs),
             "num_records": self.num_records,
@@ -244,7 +267,7 @@ class Run:
         pending = [shard for shard in self.shards if shard.shard not in self.book.receipts]
         done = self.book.totals()
         self.log.info("%d shards to run, %d already done", len(pending), done.shards)
-        publisher = PartPublisher(self.store.uri, schema_name, schema_version, self.lock.epoch)
+        publisher = PartPublisher(self.store.uri, schema_name, schema_version, self.lock.owner)
         progress = Progress(self.context.progress, total=self.num_records, done=done.records_in)
         limit = _RejectLimit(max_reject_fraction, self.num_records, done)
 
@@ -284,14 +307,22 @@ def _dispatch(
             pending,
             publisher,
             workers=execution.workers,
-            gpus_per_worker=execution.gpus_per_worker,
+            gpus_per_worker=1.0 if execution.num_devices else 0.0,
             address=execution.address,
             on_receipt=on_receipt,
         )
         return
     from engine.runtime.executors import in_process
 
-    in_process.run(stages, pending, publisher, workers=execution.workers, on_receipt=on_receipt, on_wait=on_wait)
+    in_process.run(
+        stages,
+        pending,
+        publisher,
+        workers=execution.workers,
+        num_devices=execution.num_devices,
+        on_receipt=on_receipt,
+        on_wait=on_wait,
+    )
 
 
 class _RejectLimit:
@@ -315,7 +346,7 @@ class _RejectLimit:
                 self._reasons[reason] = self._reasons.get(reason, 0) + count
 
     def check(self) -> None:
-        if self._rejected > self._fraction * self._records:
+        if self._fraction < 1.0 and self._rejected > self._fraction * self._records:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self._reasons.items()))
             raise RejectLimitError(
                 f"{self._rejected:,} rows rejected of {self._records:,} records, more than the limit of "
@@ -327,12 +358,11 @@ class _RejectLimit:
 
 @contextmanager
 def open_run(uri: str, *, job: str, context: RunContext) -> Iterator[Run]:
-    """Hold a run directory: lock, log, and with `force` a clean start that keeps the former manifest."""
+    """Hold a run directory: lock and log. A finished run is only looked at, unless `force` asks for another."""
     store = open_store(uri)
     finished = store.exists(layout.MANIFEST) and not context.force
     with nullcontext(RunLock(store)) if finished else RunLock(store) as lock:
-        if context.force:
-            set_aside(store)
+        finished = store.exists(layout.MANIFEST) and not context.force  # by a driver we waited for
         path = store.append_log(layout.LOG)
         log = _open_log(path, quiet=finished)
         if lock.taken_from:
@@ -341,7 +371,8 @@ def open_run(uri: str, *, job: str, context: RunContext) -> Iterator[Run]:
         try:
             yield run
         except ReplisomeError as error:
-            log.error("%s", error)
+            if finished or lock.is_ours():
+                log.error("%s", error)
             raise
         except BaseException as error:
             log.error("stopped: %s", type(error).__name__)
@@ -355,37 +386,38 @@ def open_run(uri: str, *, job: str, context: RunContext) -> Iterator[Run]:
 
 def set_aside(store: Store) -> None:
     """Remove a run's own files, and nothing else that lies there; its manifest, if it has one, is kept."""
-    ours = [name for name in layout.OWN_FILES if store.exists(name)]
     if store.exists(layout.MANIFEST):
-        data = store.read(layout.MANIFEST)
-        ours += _listed(data)
         count = len(store.list(layout.FORMER)) + 1
-        store.put(f"{layout.FORMER}/manifest-{count:03d}.json", data)
+        store.put(f"{layout.FORMER}/manifest-{count:03d}.json", store.read(layout.MANIFEST))
         store.delete(layout.MANIFEST)
     for folder in layout.OWN_FOLDERS:
-        ours += store.list(folder)
-    for name in ours:
+        for name in store.list(folder):
+            if layout.is_part(name) or layout.is_segment(name):
+                store.delete(name)
+    for name in (*_results(store), *layout.OWN_FILES):
         store.delete(name)
 
 
-def _listed(manifest: bytes) -> list[str]:
-    """Results a manifest names; a damaged one names none."""
+def _results(store: Store) -> list[str]:
+    """Result files of the run that run.json tells of; a damaged one tells of none."""
     try:
-        return [str(name) for name in json.loads(manifest)["results"]]
-    except (ValueError, KeyError, TypeError):
+        named = [str(name) for name in layout.read_sealed(store, layout.RUN)["results"]]
+    except (FileNotFoundError, DataError, KeyError, TypeError):
         return []
+    inside = [name for name in named if not name.startswith("/") and ".." not in name.split("/")]
+    folders = [file for name in inside if name.endswith("/") for file in store.list(name.rstrip("/"))]
+    return [*(name for name in inside if not name.endswith("/")), *folders]
 
 
 def _leave(run: Run, *, finished: bool) -> None:
     """Keep the log, remove what was left half done; what is finished stays untouched."""
     for handler in run.log.handlers:
         handler.close()
-    if finished:
-        return
     with suppress(OSError, ReplisomeError):
-        if not run.log_sealed:
+        if not finished and not run.log_sealed and run.lock.is_ours():
             run.store.keep_log(run.log_path, layout.LOG)
-    run.store.clear_scratch()
+        if finished or run.lock.is_ours():
+            run.store.clear_scratch()
 
 
 class _LogFile(logging.FileHandler):
@@ -437,8 +469,9 @@ def _short(value: Any) -> str:
 
 
 def _stat(path: str) -> dict[str, int]:
+    """What tells a changed file: a copy that keeps size and modification time still has another inode or ctime."""
     stat = Path(path).stat()
-    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns, "inode": stat.st_ino}
 
 
 def _cpu_seconds() -> float:

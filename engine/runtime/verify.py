@@ -70,12 +70,11 @@ def _expected(store: Store, problems: list[Problem]) -> Iterator[tuple[str, File
 def _expected_so_far(store: Store, problems: list[Problem]) -> Iterator[tuple[str, FileEntry]]:
     run = _sealed(store, layout.RUN, problems)
     if run is not None:
-        yield layout.PLAN, FileEntry(store.size(layout.PLAN), run["plan_crc32c"], -1)
-    book = ReceiptBook(store, epoch=0)
-    try:
-        book.load()
-    except DataError as error:
-        problems.append(Problem(error.where, error.what))
+        size = store.size(layout.PLAN) if store.exists(layout.PLAN) else -1
+        yield layout.PLAN, FileEntry(size, run["plan_crc32c"], -1)
+    book = ReceiptBook(store, owner="")
+    for name, error in book.load(strict=False):
+        problems.append(Problem(name, error.what))
     for receipt in book.receipts.values():
         yield from receipt.files.items()
 
@@ -96,8 +95,10 @@ def _check(store: Store, name: str, entry: FileEntry, problems: list[Problem]) -
         return 0
     if size != entry.bytes:
         problems.append(Problem(name, f"the file has {size:,} bytes where {entry.bytes:,} were written"))
-    elif crc32c_of_file(store.fetch(name)) != entry.crc32c:
-        problems.append(Problem(name, "the file was changed after it was written (its checksum differs)"))
+        return size
+    with store.opened(name) as path:
+        if crc32c_of_file(path) != entry.crc32c:
+            problems.append(Problem(name, "the file was changed after it was written (its checksum differs)"))
     return size
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from engine import registry
@@ -108,7 +107,8 @@ class VariantJob:
         stages, options = self.stages, self.options
         return {
             **self._components(),
-            "regions": [f"{region.contig}:{region.start}-{region.end}" for region in stages.regions],
+            "regions": sorted({f"{region.contig}:{region.start}-{region.end}" for region in stages.regions}),
+            "tables": [tables.VARIANT_SCORES_VERSION, tables.REJECTS_VERSION, tables.PLAN_VERSION],
             "all_transcripts": stages.all_transcripts,
             "contig_aliases": dict(stages.contig_aliases),
             "keep_info": list(stages.keep_info),
@@ -182,8 +182,7 @@ class VariantJob:
         return {
             **components,
             **params,
-            "reference": Path(self.stages.reference_path).name,
-            "genes": None if self.stages.genes_path is None else Path(self.stages.genes_path).name,
+            "genes": None if self.genes is None else f"sha256:{self.genes.digest}",
             "micro_batch": self.stages.micro_batch,
             "precision": self.stages.precision,
         }
@@ -234,7 +233,8 @@ class VariantJob:
 
 def _times(execution: Execution, timings: Mapping[str, float]) -> dict[str, Any]:
     wall = timings.get("execute_s", 0.0)
-    cpu = timings.get("cpu_s", 0.0)
+    # Ray's workers are no children of ours, so their CPU seconds are not known here.
+    cpu = 0.0 if execution.executor == "ray" else timings.get("cpu_s", 0.0)
     records = timings.get("records_run", 0.0)
     return {
         "executor": execution.executor,
@@ -243,9 +243,8 @@ def _times(execution: Execution, timings: Mapping[str, float]) -> dict[str, Any]
         "plan_s": round(timings.get("plan_s", 0.0), 3),
         "execute_s": round(wall, 3),
         "commit_s": round(timings.get("commit_s", 0.0), 3),
-        "cpu_s": round(cpu, 3),
         "records_per_s": round(records / wall, 1) if wall else 0.0,
-        "records_per_cpu_s": round(records / cpu, 1) if cpu else 0.0,
+        **({"cpu_s": round(cpu, 3), "records_per_cpu_s": round(records / cpu, 1)} if cpu else {}),
     }
 
 

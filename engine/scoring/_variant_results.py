@@ -21,6 +21,7 @@ VCF = "scores.vcf.gz"
 BCF = "scores.bcf"
 VEP_TAB = "scores.vep.tsv.gz"
 BY_CONTIG = "by_contig"
+RESULTS = (VCF, f"{VCF}.tbi", f"{VCF}.csi", BCF, f"{BCF}.csi", VEP_TAB, f"{VEP_TAB}.tbi", f"{BY_CONTIG}/")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import tempfile
 import uuid
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,6 +76,10 @@ class Store(Protocol):
 
         FileNotFoundError where there is none.
         """
+        ...
+
+    def opened(self, name: str) -> AbstractContextManager[Path]:
+        """As `fetch`, but a copy is removed on leaving: checking a run must not need room for all of it."""
         ...
 
     def append_log(self, name: str) -> Path:
@@ -176,6 +180,10 @@ class LocalStore:
     def fetch(self, name: str) -> Path:
         return self.root / name
 
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Path]:
+        yield self.root / name
+
     def append_log(self, name: str) -> Path:
         with clear_errors(str(self.root)):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -202,11 +210,19 @@ class LocalStore:
                 faults.reach("write")
                 with local.open("rb+") as stream:
                     os.fsync(stream.fileno())
-                target.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(target.parent)
             except OSError:
                 local.unlink(missing_ok=True)
                 raise
         return target
+
+
+def _make_folder(folder: Path) -> None:
+    """A new folder is safe from a power cut once its parent is synced."""
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in new:
+        _sync_folder(one.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -291,7 +307,8 @@ class RemoteStore:
             try:
                 self._fs.pipe_file(self._at(name), data, mode="create")
             except FileExistsError:
-                return False
+                # A conditional PUT that the client sent twice finds its own first try.
+                return self.read(name) == data
         return True
 
     def put_file(self, local: Path, name: str) -> None:
@@ -330,6 +347,14 @@ class RemoteStore:
         with clear_errors(str(path)), _reaching(self.uri):
             self._fs.get_file(self._at(name), str(path))
         return path
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Path]:
+        path = self.fetch(name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def append_log(self, name: str) -> Path:
         path = self.scratch()

@@ -80,7 +80,7 @@ def test_a_million_shards(tmp_path):
     store = open_store(str(tmp_path))
     shards = [Shard(i, i, i + 1, 1, i, "1", i, "1", i) for i in range(1_000_000)]
     assert read_plan(store, crc32c=write_plan(store, shards)) == shards
-    book = ReceiptBook(store, epoch=1)
+    book = ReceiptBook(store, owner="0")
     for shard in shards:
         name = layout.data_part(shard.shard)
         book.receipts[shard.shard] = Receipt(shard.shard, 1, {"scored": 1}, {}, {name: FileEntry(9, 9, 1)})

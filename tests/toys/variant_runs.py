@@ -120,9 +120,9 @@ def _plain_loop(
     shards: Sequence[Shard],
     publisher: PartPublisher,
     *,
-    workers: int,
     on_receipt: Callable[[Receipt], None],
     on_wait: Callable[[], None],
+    **_width: int,
 ) -> None:
     """What the in-process executor does, without processes."""
     if shards:

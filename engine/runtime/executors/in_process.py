@@ -11,9 +11,10 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -46,24 +47,36 @@ def run(
     publisher: PartPublisher,
     *,
     workers: int,
+    num_devices: int = 0,
     on_receipt: Callable[[Receipt], None],
     on_wait: Callable[[], None],
 ) -> None:
     """Run all shards; `on_receipt` is called in the driver as each is finished, in any order.
 
-    `on_wait` is called at least every second (heartbeats, progress); either may raise to stop the run.
+    `on_wait` is called at least every second (heartbeats, progress); either may raise to stop the run. With
+    `num_devices` CUDA devices, worker i sees device i modulo their number, and no other.
 
     Raises:
         ReplisomeError: the first error of a stage, or a shard whose process died three times.
     """
     if shards:
-        pool = _Pool(stages, publisher, deque(shards), workers=min(workers, len(shards)))
+        num_workers = min(workers, len(shards))
+        devices = _devices(num_workers, num_devices) if num_devices else []
+        pool = _Pool(stages, publisher, deque(shards), workers=num_workers, devices=devices)
         with pool.running():
             pool.drive(on_receipt, on_wait)
 
 
 class _Pool:
-    def __init__(self, stages: Stages, publisher: PartPublisher, pending: deque[Shard], *, workers: int) -> None:
+    def __init__(
+        self,
+        stages: Stages,
+        publisher: PartPublisher,
+        pending: deque[Shard],
+        *,
+        workers: int,
+        devices: Sequence[str] = (),
+    ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._stages = stages
         self._publisher = publisher
@@ -72,6 +85,7 @@ class _Pool:
         self._encoded: deque[tuple[Shard, bytes]] = deque()
         self._deaths: Counter[int] = Counter()
         self._num_workers = workers
+        self._devices = devices
         self._num_readers = -(-workers // _WORKERS_PER_READER)
         self._readers: list[_Member] = []
         self._scorers: list[_Member] = []
@@ -82,7 +96,7 @@ class _Pool:
         try:
             with _one_thread_per_process():
                 self._readers = [self._start_reader() for _ in range(self._num_readers)]
-                self._scorers = [self._start_scorer() for _ in range(self._num_workers)]
+                self._scorers = [self._start_scorer(place) for place in range(self._num_workers)]
             yield
         finally:
             for member in (*self._readers, *self._scorers):
@@ -100,8 +114,10 @@ class _Pool:
     def _start_reader(self) -> _Member:
         return self._start(worker.reader_main, (self._stages,), "reader")
 
-    def _start_scorer(self) -> _Member:
-        return self._start(worker.scorer_main, (self._stages, self._publisher), "scorer")
+    def _start_scorer(self, place: int) -> _Member:
+        """Each scorer sees one device only, and calls it the first."""
+        with _environment({"CUDA_VISIBLE_DEVICES": self._devices[place]} if self._devices else {}):
+            return self._start(worker.scorer_main, (self._stages, self._publisher), "scorer")
 
     def _start(self, body: Callable[..., None], arguments: tuple[Any, ...], name: str) -> _Member:
         ours, theirs = self._context.Pipe()
@@ -169,7 +185,8 @@ class _Pool:
             if member in self._readers:
                 self._readers[self._readers.index(member)] = self._start_reader()
             else:
-                self._scorers[self._scorers.index(member)] = self._start_scorer()
+                place = self._scorers.index(member)
+                self._scorers[place] = self._start_scorer(place)
 
     def _count_death(self, member: _Member) -> None:
         first = member.held[0].shard if member.held else -1
@@ -212,6 +229,7 @@ def _signals_held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    resource_tracker.ensure_running()  # which unblocks SIGINT the first time a process starts
     caught: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     former = {number: signal.signal(number, lambda found, _: caught.append(found)) for number in numbers}
@@ -223,14 +241,26 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in former.items():
             signal.signal(number, handler)
-        for number in caught[:1]:
-            signal.raise_signal(number)
+        if caught:
+            signal.raise_signal(caught[0])
+
+
+def _devices(workers: int, num_devices: int) -> list[str]:
+    """The CUDA device of each worker, in turns over those this process may use."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    known = named.split(",") if named else [str(number) for number in range(num_devices)]
+    return [known[place % len(known)] for place in range(workers)]
+
+
+def _one_thread_per_process() -> AbstractContextManager[None]:
+    return _environment(dict.fromkeys(worker.ONE_THREAD, "1"))
 
 
 @contextmanager
-def _one_thread_per_process() -> Iterator[None]:
-    former = {name: os.environ.get(name) for name in worker.ONE_THREAD}
-    os.environ.update(dict.fromkeys(worker.ONE_THREAD, "1"))
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables as a process that is started here inherits them."""
+    former = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

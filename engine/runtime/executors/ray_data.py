@@ -15,15 +15,19 @@ import secrets
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from engine import __version__
 from engine.errors import InputError, SystemFailure
 from engine.io.source import Shard
 from engine.runtime.executors.worker import ONE_THREAD, portable
+from engine.runtime.install import check_node
 from engine.runtime.parts import PartPublisher
 from engine.runtime.receipts import Receipt
 from engine.runtime.stages import Stages
@@ -31,8 +35,9 @@ from engine.storage import faults
 
 _SHARDS_PER_WAVE = 2000
 _IN_FLIGHT = 4
-_READ_CPUS = 0.4
-_ACTOR_CPUS = 0.6
+# Logical CPUs of an actor and of a read, the most comfortable first.
+_SHARES = ((1.0, 0.5), (0.6, 0.4), (0.5, 0.4), (0.3, 0.4), (0.2, 0.3), (0.1, 0.2), (0.05, 0.1))
+_MAX_DEATHS = 3
 _OBJECT_STORE_BYTES = 512 << 20
 
 
@@ -68,20 +73,33 @@ def _dataset(
     """Read and score as two operators that overlap."""
     import ray
 
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    actor_cpus, read_cpus = _shares(resources.get("CPU", 1.0), workers)
-    return ray.data.read_datasource(
-        _datasource(stages, shards),
-        override_num_blocks=len(shards),
-        num_cpus=read_cpus,
-    ).map_batches(
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    actor_cpus, read_cpus = _shares([float(node.get("CPU", 0.0)) for node in nodes], workers)
+    gpus = sum(float(node.get("GPU", 0.0)) for node in nodes)
+    if gpus < workers * gpus_per_worker:
+        raise InputError(
+            f"{workers} workers need {workers * gpus_per_worker:g} GPUs, and the cluster has {gpus:g}",
+            where="ray",
+            fix="ask for fewer --workers, or use --device cpu",
+        )
+    read = ray.data.read_datasource(_datasource(stages, shards), override_num_blocks=len(shards), num_cpus=read_cpus)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of max_task_retries, which has no named successor yet
+        return _scored(read, stages, publisher, workers=workers, cpus=actor_cpus, gpus=gpus_per_worker)
+
+
+def _scored(read: Any, stages: Stages, publisher: PartPublisher, *, workers: int, cpus: float, gpus: float) -> Any:
+    import ray
+
+    return read.map_batches(
         _Scorer,
-        fn_constructor_args=(stages, publisher),
+        fn_constructor_args=(stages, publisher, __version__),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_IN_FLIGHT),
-        num_cpus=actor_cpus,
-        num_gpus=gpus_per_worker or None,
+        num_cpus=cpus,
+        num_gpus=gpus or None,
+        max_task_retries=_MAX_DEATHS - 1,  # a shard that kills its actor again and again ends the run
     )
 
 
@@ -116,12 +134,18 @@ def _receipts(batch: pa.Table) -> Iterator[Receipt]:
         yield Receipt.from_json(row["receipt"])
 
 
-def _shares(cpus: float, workers: int) -> tuple[float, float]:
-    """Logical CPUs of an actor and of a read: pool and one read always fit, and the two differ, or Ray fuses them."""
-    if cpus >= workers + 1:
-        return 1.0, 0.5
-    share = max(0.05, min(_ACTOR_CPUS, int(100 * (cpus - _READ_CPUS) / workers) / 100))
-    return share, _READ_CPUS if share != _READ_CPUS else _READ_CPUS - 0.01
+def _shares(node_cpus: Sequence[float], workers: int) -> tuple[float, float]:
+    """Logical CPUs of an actor and of a read task, given the CPUs of each node.
+
+    Actors hold theirs all run long. Were every node full of them, no read would ever start and the run would wait for
+    ever; so the share is such that all actors and one read per node fit. The two differ, or Ray fuses the operators.
+    """
+    for actor, read in _SHARES:
+        if sum(int((cpus - read) / actor + 1e-9) for cpus in node_cpus if cpus >= read) >= workers:
+            return actor, read
+    raise InputError(
+        f"{workers} workers do not fit on {sum(node_cpus):g} CPUs", where="ray", fix="ask for fewer --workers"
+    )
 
 
 def _datasource(stages: Stages, shards: Sequence[Shard]) -> Any:
@@ -156,12 +180,14 @@ class _Read:
     def __init__(self, stages: Stages, shard: Shard) -> None:
         self._stages = stages
         self._shard = shard
+        self._version = __version__
 
     def __call__(self) -> Iterable[pa.Table]:
         error = None
         payload = b""
         try:
-            payload = pickle.dumps(_opened_reader(self._stages)(self._shard), protocol=pickle.HIGHEST_PROTOCOL)
+            read = _opened_reader(self._stages, self._version)
+            payload = pickle.dumps(read(self._shard), protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as cause:
             error = pickle.dumps(portable(cause, self._shard))
         yield pa.table(
@@ -176,10 +202,11 @@ class _Read:
 _readers: dict[str, Callable[[Shard], Any]] = {}
 
 
-def _opened_reader(stages: Stages) -> Callable[[Shard], Any]:
+def _opened_reader(stages: Stages, version: str) -> Callable[[Shard], Any]:
     """Readers hold open files and gene tables: one per worker process, kept for its later tasks."""
     key = hashlib.sha256(pickle.dumps(stages)).hexdigest()
     if key not in _readers:
+        check_node(version)
         _readers.clear()
         _readers[key] = stages.open_reader()
     return _readers[key]
@@ -188,10 +215,11 @@ def _opened_reader(stages: Stages) -> Callable[[Shard], Any]:
 class _Scorer:
     """The model actor: loads once, publishes parts, returns receipts."""
 
-    def __init__(self, stages: Stages, publisher: PartPublisher) -> None:
+    def __init__(self, stages: Stages, publisher: PartPublisher, version: str) -> None:
         self._publisher = publisher
         self._failed: tuple[Any, str] | None = None
         try:
+            check_node(version)
             self._score = stages.open_scorer()
         except Exception as cause:
             self._failed = portable(cause, None)
@@ -231,17 +259,31 @@ def _cluster(address: str) -> Iterator[None]:
         raise InputError("Ray is not installed", where="--executor ray", fix="pip install 'replisome[ray]'") from error
     started = not ray.is_initialized()
     # Sockets need a short path, so the folder is not below the output.
-    folder = tempfile.mkdtemp(prefix="rpl-")
+    folder = tempfile.mkdtemp(prefix="rpl-", dir="/tmp" if Path("/tmp").is_dir() else None)
     try:
         if started:
-            with _silent_stderr():  # where Ray's core tells that its level was set
-                ray.init(**_init_arguments(address, folder))
+            _start(address, folder)
         with _quiet_data_context():
             yield
     finally:
         if started:
             ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(address: str, folder: str) -> None:
+    import ray
+
+    try:
+        with _silent_stderr():  # where Ray's core tells that its level was set
+            ray.init(**_init_arguments(address, folder))
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if address == "local":
+            raise SystemFailure(f"Ray did not start: {said}", where="ray", fix="run again") from error
+        raise InputError(
+            f"no Ray cluster answers ({said})", where=f"--address {address}", fix="check that it runs and its address"
+        ) from error
 
 
 @contextmanager

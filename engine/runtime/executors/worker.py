@@ -11,6 +11,8 @@ import queue
 import signal
 import threading
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,22 +29,18 @@ READY, DONE, FAILED = "ready", "done", "failed"
 
 
 def reader_main(pipe: Connection, stages: Stages) -> None:
-    """Receive shards, send (DONE, shard id, pickled batch)."""
+    """Receive shards, send (DONE, shard id, None) and the pickled batch behind it."""
     _ignore_interrupt()
-    try:
-        read = stages.open_reader()
-        pipe.send((READY, -1, None))
+    read = _opened(pipe, stages.open_reader)
+    with _until_driver_is_gone():
         while (shard := pipe.recv()) is not None:
             try:
-                batch = read(shard)
-                pipe.send((DONE, shard.shard, None))
-                pipe.send_bytes(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
+                data = pickle.dumps(read(shard), protocol=pickle.HIGHEST_PROTOCOL)
             except Exception as error:
                 pipe.send((FAILED, shard.shard, portable(error, shard)))
-    except (EOFError, OSError):
-        os._exit(0)
-    except Exception as error:
-        pipe.send((FAILED, -1, portable(error, None)))
+                continue
+            pipe.send((DONE, shard.shard, None))
+            pipe.send_bytes(data)
 
 
 def scorer_main(pipe: Connection, stages: Stages, publisher: PartPublisher) -> None:
@@ -50,23 +48,38 @@ def scorer_main(pipe: Connection, stages: Stages, publisher: PartPublisher) -> N
     _ignore_interrupt()
     inbox: queue.SimpleQueue[tuple[Shard, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
-    try:
-        score = stages.open_scorer()
-        pipe.send((READY, -1, None))
+    score = _opened(pipe, stages.open_scorer)
+    with _until_driver_is_gone():
         while (item := inbox.get()) is not None:
             shard, data = item
             try:
                 faults.reach("scoring")
                 receipt = publisher.publish(shard, score(pickle.loads(data)))
-                pipe.send((DONE, shard.shard, receipt))
-            except (BrokenPipeError, ConnectionError):
-                os._exit(0)
             except Exception as error:
                 pipe.send((FAILED, shard.shard, portable(error, shard)))
-    except (BrokenPipeError, ConnectionError):
+                continue
+            pipe.send((DONE, shard.shard, receipt))
+
+
+def _opened(pipe: Connection, opening: Callable[[], Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Open a stage and say so; what goes wrong here is told like what goes wrong later."""
+    with _until_driver_is_gone():
+        try:
+            stage = opening()
+        except Exception as error:
+            pipe.send((FAILED, -1, portable(error, None)))
+            os._exit(0)
+        pipe.send((READY, -1, None))
+    return stage
+
+
+@contextmanager
+def _until_driver_is_gone() -> Iterator[None]:
+    """A closed pipe means that nobody listens any more."""
+    try:
+        yield
+    except (EOFError, OSError):
         os._exit(0)
-    except Exception as error:
-        pipe.send((FAILED, -1, portable(error, None)))
 
 
 def _receive(pipe: Connection, inbox: queue.SimpleQueue[tuple[Shard, bytes] | None]) -> None:
@@ -77,6 +90,8 @@ def _receive(pipe: Connection, inbox: queue.SimpleQueue[tuple[Shard, bytes] | No
         inbox.put(None)
     except (EOFError, OSError):
         os._exit(0)
+    except BaseException:  # out of memory, say: without this thread the process would wait for ever
+        os._exit(1)
 
 
 def _ignore_interrupt() -> None:

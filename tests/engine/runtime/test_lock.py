@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import InputError, SystemFailure
 from engine.runtime import layout
-from engine.runtime.lock import RunLock, check_epoch
+from engine.runtime.lock import RunLock, check_owner
 from engine.storage.store import open_store
 
 
@@ -43,9 +43,23 @@ def test_a_dead_driver_is_succeeded_at_once(store, tmp_path):
     with RunLock(store) as lock:
         assert lock.epoch == 2
         assert "process" in lock.taken_from
-        with pytest.raises(SystemFailure, match=r"no longer ours \(epoch 1\)"):
-            check_epoch(store, 1)
-        check_epoch(store, 2)
+        check_owner(store, lock.owner)
+
+
+def test_a_zombie_publishes_nothing_whatever_the_epochs(store):
+    """A is cut off, B takes over and ends, C starts anew: A must not take C's run for its own."""
+    first = RunLock(store)
+    first.__enter__()
+    store.delete(layout.LOCK)
+    for name in store.list(layout.CLAIMS):
+        store.delete(name)
+    with RunLock(store) as third:
+        assert third.epoch == first.epoch
+        assert not first.is_ours()
+        with pytest.raises(SystemFailure, match="no longer ours; it belongs to"):
+            check_owner(store, first.owner)
+        first.__exit__()
+        assert third.is_ours()
 
 
 def _told_by_another_machine(store, *, heartbeat: float) -> None:
@@ -69,6 +83,7 @@ def test_another_machine_is_believed_until_its_lease_ends(store):
 def test_a_takeover_stops_the_former_driver(store):
     with RunLock(store) as lock:
         content = json.loads(store.read(layout.LOCK)) | {"epoch": 7}
+        content["owner"] |= {"id": "another"}
         store.put(layout.LOCK, layout.canonical_json(content))
         with pytest.raises(SystemFailure, match="no longer ours"):
             lock.check()
