@@ -11,11 +11,15 @@ convolution is then the nearer bound for float32.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks/conv_cpu.py`
 
 from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.models.dilated_conv import DilatedConv, DilatedConvParams, multiply_adds, spliceai_params

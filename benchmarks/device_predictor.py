@@ -9,11 +9,15 @@ full single precision on the CPU over a few windows. Needs torch, numpy and safe
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks/device_predictor.py`
 
 from engine.models.dilated_conv import multiply_adds, spliceai_params
 from engine.scoring._predictor import Predictor

@@ -22,6 +22,8 @@ from pathlib import Path
 import psutil
 import pysam
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks/flat_memory.py`
+
 from benchmarks.synthetic import write_gene, write_reference, write_sites
 
 _SAMPLE_SECONDS = 0.5
@@ -91,7 +93,8 @@ def main() -> None:
     parser.add_argument("--device", help="not used: the scorer needs none")
     arguments = parser.parse_args()
     print(
-        "| sites | what | wall s | CPU s | records per CPU s | peak private MB | process |\n|---|---|---|---|---|---|---|"
+        "| sites | what | wall s | CPU s | records per CPU s | peak private MB | process |\n"
+        "|---|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory(prefix="flat-") as name:
         for sites in sorted({min(1_000_000, arguments.sites), arguments.sites}):

@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks/overhead.py`
+
 from benchmarks.flat_memory import Measured, measure
 from benchmarks.synthetic import write_gene, write_reference, write_sites
 

@@ -1,19 +1,22 @@
 """Accuracy of a scored run of examples/splice against the measured effects, with 95% intervals over exons.
 
-    python benchmarks/splice_accuracy.py RUN/ [--json figures.json]
+    python benchmarks/splice_accuracy.py RUN/ [--members ONE/ TWO/ ...] [--json figures.json]
 
-Reads the run's Parquet parts; that of `make demo` holds all that the table needs. Panel vexseq: signed correlations
-with the measured change of exon inclusion (all rows), and rankings by direction: drops of 10 points or more, and the
-sign among changes of that size. Panel brca1: loss of function against functional, by the drop of inclusion and by the
-largest probability change. Controls stand beside.
+Reads the run's Parquet parts; that of `make demo` holds all that the table needs. --members takes further runs, each
+scored with one network alone (train_splice_mini.py --weights-from --members makes its folder).
+
+Panel vexseq: signed correlations with the measured change of exon inclusion (all rows), and rankings by direction:
+drops of 10 points or more, and the sign among changes of that size. Panel brca1: loss of function against functional,
+by the drop of inclusion and by the largest probability change. Controls stand beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks/splice_accuracy.py`
 
 from engine.scoring import _exon_sites, _metrics
 
@@ -32,6 +37,17 @@ FLOOR_WEIGHT = 0.7  # of the matrix on the PSI scale: where it does best on thes
 SITES = {"acceptor": (-20, 3), "donor": (-3, 6)}  # bases from the exon's edge that count as the site
 CONSEQUENCES = ("splice_region", "canonical_splice", "intronic")
 FLOOR_ON_SCALE = "pwm on the PSI scale (floor)"
+
+_ALWAYS = ("record", "contig", "state", "inclusion_change", "pwm_change", "info_PANEL")
+_OF_PANEL = {"vexseq": ("info_DPSI",), "brca1": ("info_CLASS", "info_CONSEQUENCE")}
+_DELTAS = ("ds_ag", "ds_al", "ds_dg", "ds_dl")
+# What is said of a network alone: rows, score, metric.
+_OF_MEMBER = (
+    ("all", "inclusion_change", "pearson"),
+    ("all", "inclusion_change", "spearman"),
+    ("splice_region", "-inclusion_change", "auroc"),
+    ("splice_region", "ds_max", "auroc"),
+)
 
 Floats = NDArray[np.float64]
 Table = dict[str, NDArray[Any]]
@@ -56,15 +72,32 @@ def read_run(folder: Path) -> tuple[Table, int]:
     parts = sorted((folder / "data").glob("**/part-*.parquet"))
     if not parts:
         raise SystemExit(f"no part-*.parquet below {folder / 'data'}: give the output folder of a run")
-    table = pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
-    absent = [name for name in ("info_PANEL", "inclusion_change", "pwm_change") if name not in table.column_names]
-    if absent:
-        raise SystemExit(
-            f"no column {absent[0]} in {folder}: keep the INFO keys, and score exon_sites with splice_delta"
-        )
+    try:
+        table = pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
+    except pa.ArrowInvalid as error:
+        raise SystemExit(f"the parts below {folder / 'data'} do not read as one table: {error}") from error
+    _require(_ALWAYS, table.column_names, folder)
+    panels = set(table["info_PANEL"].to_pylist())
+    for panel, columns in _OF_PANEL.items():
+        _require(columns if panel in panels else (), table.column_names, folder)
+    if "ds_max" not in table.column_names:
+        _require(_DELTAS, table.column_names, folder)
     scored = table.filter(pa.compute.equal(table["state"], "scored"))
     columns = {name: scored[name].to_numpy(zero_copy_only=False) for name in scored.column_names}
     return columns, table.num_rows - scored.num_rows
+
+
+def _require(wanted: Iterable[str], found: list[str], folder: Path) -> None:
+    """SystemExit naming the columns that lack, and what gives them."""
+    absent = [name for name in wanted if name not in found]
+    if not absent:
+        return
+    keys = [name.removeprefix("info_") for name in absent if name.startswith("info_")]
+    needed = [f"--keep-info {','.join(keys)}"] if keys else []
+    needed += ["splice_delta with --exon-sites"] if len(keys) < len(absent) else []
+    raise SystemExit(
+        f"no column {', '.join(absent)} in {folder}: score with {' and '.join(needed)}, as `make demo` does"
+    )
 
 
 def _numbers(column: NDArray[Any]) -> Floats:
@@ -77,7 +110,7 @@ def _largest(table: Table) -> Floats:
     """Largest probability change of any site at any place."""
     if "ds_max" in table:
         return _numbers(table["ds_max"])
-    largest: Floats = np.max([_numbers(table[name]) for name in ("ds_ag", "ds_al", "ds_dg", "ds_dl")], axis=0)
+    largest: Floats = np.max([_numbers(table[name]) for name in _DELTAS], axis=0)
     return largest
 
 
@@ -101,6 +134,8 @@ def place(table: Table) -> NDArray[np.str_]:
 def vexseq_figures(table: Table) -> Iterator[Figure]:
     """Every figure of the panel of measured inclusion."""
     rows = _select(table, table["info_PANEL"] == "vexseq")
+    if len(rows["record"]):
+        rows = _select(rows, np.isfinite(_numbers(rows["info_DPSI"])))
     if not len(rows["record"]):
         return
     truth, exons, change = _numbers(rows["info_DPSI"]), rows["contig"], _numbers(rows["inclusion_change"])
@@ -126,7 +161,7 @@ def vexseq_figures(table: Table) -> Iterator[Figure]:
         )
     for part in _parts(rows):
         for name in dict.fromkeys(part):
-            picked = part == name
+            picked = (part == name) & np.isfinite(change)
             yield from _signed(str(name), "inclusion_change", change[picked], truth[picked], exons[picked], short=True)
 
 
@@ -181,8 +216,9 @@ def _signed(
 
 def brca1_figures(table: Table) -> Iterator[Figure]:
     """Loss of function against functional, by consequence."""
-    known = np.isin(table["info_CLASS"].astype(str), ("FUNC", "LOF"))
-    rows = _select(table, (table["info_PANEL"] == "brca1") & known)
+    rows = _select(table, table["info_PANEL"] == "brca1")
+    if len(rows["record"]):
+        rows = _select(rows, np.isin(rows["info_CLASS"].astype(str), ("FUNC", "LOF")))
     if not len(rows["record"]):
         return
     consequence = np.array([str(text).lower().replace(" ", "_") for text in rows["info_CONSEQUENCE"]])
@@ -201,6 +237,13 @@ def brca1_figures(table: Table) -> Iterator[Figure]:
             lost = rows["info_CLASS"][chosen] == "LOF"
             question = {"auroc": (_metrics.auroc_statistic(score[chosen], lost), int(lost.sum()))}
             yield from _measured("brca1", name, label, question, rows["contig"][chosen])
+
+
+def member_figures(number: int, table: Table) -> Iterator[Figure]:
+    """The few figures that are given of one network alone, as a panel of their own."""
+    for figure in (*vexseq_figures(table), *brca1_figures(table)):
+        if (figure.rows, figure.score, figure.metric) in _OF_MEMBER:
+            yield replace(figure, panel=f"member {number}")
 
 
 def _select(table: Table, mask: NDArray[np.bool_]) -> Table:
@@ -228,7 +271,7 @@ def print_figures(figures: list[Figure]) -> None:
         seen.setdefault((figure.panel, figure.rows, figure.score), []).append(figure)
     for (panel, rows, score), found in seen.items():
         values = "  ".join(f"{f.metric} {f.value:.3f} ({f.low:.2f} to {f.high:.2f}, {f.num})" for f in found)
-        print(f"{panel:7} {rows[:24]:24} {score:28} {values}")
+        print(f"{panel:8} {rows[:24]:24} {score:28} {values}")
 
 
 def _nested(figures: list[Figure]) -> dict[str, Any]:
@@ -244,10 +287,15 @@ def main() -> None:
     """Print the table; write it too where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="output folder of a scored run")
+    parser.add_argument(
+        "--members", type=Path, nargs="+", default=[], help="runs scored with one network each, in order"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
     table, not_scored = read_run(given.run)
     figures = [*vexseq_figures(table), *brca1_figures(table)]
+    for number, run in enumerate(given.members):
+        figures += member_figures(number, read_run(run)[0])
     print(f"{len(table['record'])} rows scored, {not_scored} not. value (95% interval over exons, rows or positives)")
     print_figures(figures)
     if given.json:

@@ -1,26 +1,34 @@
 """Trains splice-mini and writes its model folder.
 
     python benchmarks/train_splice_mini.py --data FOLDER -o MODEL/
+    python benchmarks/train_splice_mini.py --weights-from MODEL/ --members 0 -o ONE/   # one network alone
+    python benchmarks/train_splice_mini.py --weights-from MODEL/ --figures FIGURES.json -o MODEL/
 
-FOLDER holds the data sets by name: gue, uci-splice and genomes-1pct to train on; vex-seq and brca1-sge only so that
-their sequences are left out. One thread, seeded: the same machine and torch give the same weights. About four CPU
-minutes for the three members.
+FOLDER holds gue, uci-splice and genomes-1pct to train on; vex-seq and brca1-sge only so that their sequences are left
+out. splice_mini/data.py says which files and columns. One thread, seeded: the same machine and torch give the same
+weights. About four CPU minutes for the three members. A folder just trained says "not measured" where figures stand:
+score examples/splice with it and with each network alone, run splice_accuracy.py with --members and --json, and write
+the folder anew with the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from splice_mini.data import SiteSet, load_species, training_data
-from splice_mini.grammar import fill_grammar
-from splice_mini.training import PARAMS, Recipe, train_member
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks/train_splice_mini.py`
+
+from benchmarks.splice_mini.card import fill
+from benchmarks.splice_mini.data import SiteSet, file_digests, load_species, training_data
+from benchmarks.splice_mini.grammar import fill_grammar
+from benchmarks.splice_mini.training import PARAMS, Recipe, train_member
 from engine.models._folder import ModelCard, load_members, save_model_folder
 from engine.models._info import open_model
 from engine.models.splice_grammar import SpliceGrammar, SpliceGrammarParams
@@ -55,47 +63,57 @@ def train(species: dict[str, SiteSet], members: list[int], recipe: Recipe) -> li
     return made
 
 
-def card(data: Path, figures: dict[str, Any], version: str) -> ModelCard:
-    """What the folder says of itself; the text is splice_mini/card.md."""
+def card(digests: dict[str, str], figures: dict[str, Any], *, name: str, version: str) -> ModelCard:
+    """What the folder says of itself; the text is splice_mini/card.md with the figures filled in."""
     return ModelCard(
-        name="splice-mini",
+        name=name,
         version=version,
         licence="Apache-2.0",
-        text=(_HERE / "card.md").read_text(),
-        training_data=training_data(data),
+        text=fill((_HERE / "card.md").read_text(), figures),
+        training_data=training_data(digests),
         metrics=figures,
         extra={"exon_change": EXON_CHANGE},
     )
 
 
-def main() -> None:
-    """Train, or relabel a folder with new figures."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="folder of the data sets, to train")
+    source.add_argument("--weights-from", type=Path, help="take the weights of this model folder")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model folder to write")
     parser.add_argument("--members", type=int, nargs="+", default=list(range(len(MEMBERS))), help="0, 1, 2 or some")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
-    parser.add_argument(
-        "--weights-from", type=Path, help="take the weights of this model folder: only card and figures"
-    )
-    parser.add_argument("--figures", type=Path, default=_HERE / "figures.json", help="from splice_accuracy.py --json")
-    given = parser.parse_args()
+    parser.add_argument("--figures", type=Path, default=_HERE / "figures.json", help="with --weights-from")
+    return parser
+
+
+def main() -> None:
+    """Train, or write a folder anew with other figures or fewer members."""
+    given = _parser().parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     models: Sequence[nn.Module]
     if given.weights_from:
-        models = load_members(open_model(given.weights_from.resolve()))
+        info = open_model(given.weights_from.resolve())
+        loaded = load_members(info)
+        models = [loaded[number] for number in given.members]
+        digests = {entry["file"]: entry["sha256"] for entry in info.training_data}
     else:
         models = train(load_species(given.data), given.members, Recipe(epochs=given.epochs))
-    figures = json.loads(given.figures.read_text()) if given.figures.exists() else {}
-    info = save_model_folder(
+        digests = file_digests(given.data)
+    whole = given.members == list(range(len(MEMBERS)))
+    # Figures belong to the weights they were measured with.
+    figures = json.loads(given.figures.read_text()) if given.weights_from and whole else {}
+    name = "splice-mini" if whole else f"splice-mini-{'-'.join(map(str, given.members))}"
+    written = save_model_folder(
         given.output,
         models,
         architecture="splice_grammar",
-        card=card(given.data, figures, "1"),
+        card=card(digests, figures, name=name, version="1"),
         overwrite=given.output.exists(),
     )
-    print(f"{info.members} members in {given.output}, digest {info.digest}")
+    print(f"{written.members} members in {given.output}, digest {written.digest}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ STATES = (SCORED, NOT_APPLICABLE, REJECTED)
 NOT_APPLICABLE_REASONS = {
     "outside_genes": "the written POS lies in no gene of the gene table",
     "star_allele": "ALT is *, a deletion described by another record",
-    "reference_only": "the record has no ALT allele",
+    "reference_only": "the record has no ALT allele, or one that names no change (<*>, <NON_REF>, <X>)",
 }
 
 REJECT_REASONS = {
@@ -26,7 +26,7 @@ REJECT_REASONS = {
     "alt_equals_ref": "ALT equals REF",
     "past_contig_end": "REF reaches past the end of the contig",
     "allele_too_long": "REF or ALT is longer than the scorer's limit",
-    "near_contig_end": "the model's window would reach past the end of the contig and padding is off",
+    "near_contig_end": "the compatibility mode's tool gives no score this near to an end of the contig",
     "model_output_not_finite": "the model returned NaN or infinity",
     "peer_refusal": "the compatibility mode's tool refuses this allele",
 }

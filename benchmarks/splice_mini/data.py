@@ -1,9 +1,19 @@
 """Splice sites of human, worm and plant from three permissively licensed sets.
 
-Human sites and look-alike negatives: GUE splice (400 bases around the site) and UCI primate junctions (60 bases).
-Worm and plant sites: exon edges of a GFF over chromosome pieces. An acceptor is marked at the first base of its exon,
-a donor at the last. Any human sequence that shares 30 bases with a sequence of the test sets (Vex-seq, BRCA1) is left
-out; of those sets only the sequences are read here, never a measured effect.
+The folder holds (SOURCES says where each comes from and which rows were taken; replisome.json has the sha256):
+
+    gue/splice__reconstructed__dev.csv.gz   columns sequence (400 bases) and label: 0 the first base of an exon at index
+                                            200 (acceptor), 1 the first base of an intron there (donor), 2 neither
+    uci-splice/splice.train.data            no header; class (IE acceptor, EI donor, N neither), name, 60 bases with the
+                                            junction before index 30; commas between, blanks around
+    genomes-1pct/{C.elegans,A.thaliana}.fa.gz and .gff.gz
+                                            GFF3: exon lines of source WormBase or TAIR10 with Parent=, intron lines
+    vex-seq/vexseq.train.csv.gz             columns reference_sequence and variant_sequence
+    brca1-sge/reference_windows.train.csv   column reference
+
+An acceptor is marked at the first base of its exon, a donor at the last. The last two files are the panels of
+examples/splice: human windows that share 30 bases with a sequence in them are left out, and nothing else of them is
+read here, no measured effect. Constructs of the same published sets that are not in those files are not looked for.
 """
 
 from __future__ import annotations
@@ -13,8 +23,8 @@ import gzip
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +38,43 @@ WORM = ("genomes-1pct/C.elegans.fa.gz", "genomes-1pct/C.elegans.gff.gz", "WormBa
 PLANT = ("genomes-1pct/A.thaliana.fa.gz", "genomes-1pct/A.thaliana.gff.gz", "TAIR10")
 VEXSEQ = "vex-seq/vexseq.train.csv.gz"
 BRCA1 = "brca1-sge/reference_windows.train.csv"
-LICENCES = {GUE: "Apache-2.0", UCI: "CC-BY-4.0"} | dict.fromkeys((*WORM[:2], *PLANT[:2]), "MIT")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a file trained on comes from: repository@commit, path there, the rows taken, and on what terms."""
+
+    repository: str
+    path: str
+    rows: str
+    licence: str
+    terms: str
+
+
+_KORF = "iankorf/MCB185@fc3c33ed5dacad55e15ba971178b42b08bff2825"
+_KORF_TERMS = "licence of the redistributing repository; the terms of {} itself were not checked"
+SOURCES = {
+    GUE: Source(
+        "wds-seu/DeepGene@486343e5212361d6cd7ed03c624f430ed3d5f02e",
+        "data/GUE/splice/reconstructed/dev.csv",
+        "all 4,562 rows (the dev split, as no train split is stored); less those that share 30 bases with a panel",
+        "Apache-2.0",
+        "licence of the redistributing repository; that of the GUE authors (DNABERT-2) was not checked",
+    ),
+    UCI: Source(
+        "drusk/splice-junction-gene-sequences@e862a929e3d82a881bb7abc8e0ffba3f68cf9a8c",
+        "data/splice.data",
+        "2,591 of 3,190 rows: about a fifth of the groups left out, by SHA-256 of the group (GenBank locus, identical "
+        "sequences kept together); repeats dropped",
+        "CC-BY-4.0",
+        "stated on the UCI page of data set 69 (credit: Towell, Noordewier and Shavlik); the redistributing repository "
+        "has no licence",
+    ),
+} | {
+    name: Source(_KORF, f"data/{Path(name).name}", "the whole file", "MIT", _KORF_TERMS.format(origin))
+    for files, origin in ((WORM, "WormBase"), (PLANT, "TAIR"))
+    for name in files[:2]
+}
 
 SHARED_BASES = 30
 _GUE_SITE = 200  # index of the first exon base (acceptor) or the first intron base (donor) in a GUE window
@@ -74,10 +120,14 @@ def load_species(folder: Path) -> dict[str, SiteSet]:
     }
 
 
-def training_data(folder: Path) -> list[dict[str, str]]:
-    """Every file trained on, with digest and licence."""
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in LICENCES}
-    return [{"file": name, "sha256": digests[name], "licence": licence} for name, licence in LICENCES.items()]
+def file_digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file trained on."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in SOURCES}
+
+
+def training_data(digests: Mapping[str, str]) -> list[dict[str, str]]:
+    """Every file trained on: name in the folder, digest, source, cut, licence and what is doubtful of it."""
+    return [{"file": name, "sha256": digests[name], **asdict(source)} for name, source in SOURCES.items()]
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.splice_mini.data import Indices, SiteSet
 from engine.models.splice_grammar import HEXAMERS, SpliceGrammar, SpliceGrammarParams, set_hexamers, set_matrix
-from splice_mini.data import Indices, SiteSet
 
 Floats = NDArray[np.float64]
 _PSEUDO_COUNT = 1.0

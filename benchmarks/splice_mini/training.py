@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.splice_mini.data import SiteSet
 from engine.models.dilated_conv import DilatedConv, DilatedConvParams, context_bp
-from splice_mini.data import SiteSet
 
 PARAMS = DilatedConvParams(stem_width=11, blocks=((5, 1), (5, 2), (5, 4), (5, 8)), skip_every=0, head_width=15)
 FLANK = context_bp(PARAMS) // 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import InputError, SystemFailure
 from engine.genome._cache import cache_folder, publish
+from engine.genome._htslib import quiet_htslib
 
 # Line ends that may follow the last base of a plain FASTA.
 _MAX_TAIL_BYTES = 4
@@ -132,15 +132,3 @@ def _build(path: Path, fai: Path, gzi: Path | None) -> None:
         publish(fai, run)
     else:
         publish(gzi, lambda gzi_path: publish(fai, lambda fai_path: run(fai_path, "--gzi-idx", str(gzi_path))))
-
-
-@contextlib.contextmanager
-def quiet_htslib() -> Iterator[None]:
-    """Keep htslib's own lines off standard error: our errors say it in one sentence."""
-    import pysam
-
-    before = pysam.set_verbosity(0)
-    try:
-        yield
-    finally:
-        pysam.set_verbosity(before)

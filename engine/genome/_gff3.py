@@ -54,17 +54,20 @@ def read_gff3(path: Path, lines: Lines) -> list[Draft]:
     nodes: dict[bytes, _Node] = {}
     parts: dict[bytes, _Parts] = {}
     for number, line in lines:
+        # First of all: a row that was commented out still has its nine columns.
+        if line.startswith((b"#", b">")):
+            if line.startswith((b"##FASTA", b">")):
+                break
+            continue
         columns = line.split(b"\t", 8)
         if len(columns) != 9:
-            if line.startswith(b"##FASTA") or line.startswith(b">"):
-                break
-            if line.startswith(b"#") or not line.strip():
+            if not line.strip():
                 continue
             raise bad_line(path, number, f"{len(columns)} columns where GFF3 has 9")
         feature = columns[2]
         if feature in (b"exon", b"CDS"):
             _add_part(path, number, columns, parts)
-        elif feature not in _SKIPPED and not line.startswith(b"#"):
+        elif feature not in _SKIPPED:
             _add_node(path, number, columns, nodes)
     _check(path, nodes, parts)
     return [_draft(name, nodes, found) for name, found in parts.items()]

@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from engine.errors import InputError
 from engine.genome._cache import cache_folder, publish
 from engine.genome._contig_names import absent_contig, short_list
-from engine.genome._fasta_index import open_index, quiet_htslib
+from engine.genome._fasta_index import open_index
+from engine.genome._htslib import quiet_htslib
 from engine.genome.refget import refget_digest
-from engine.genome.windows import N_TOKEN, Tokens
 
 _MIN_BLOCK = 1 << 16
 _MAX_BLOCK = 1 << 20
 _DIGEST_CHUNK = 1 << 23
 
 _TEXT_TABLE = bytes(ord(chr(b).upper()) if chr(b) in "ACGTacgt" else ord("N") for b in range(256))
-_TOKEN_TABLE = bytes("ACGT".find(chr(b).upper()) if chr(b) in "ACGTacgt" else N_TOKEN for b in range(256))
 
 
 class ReferenceGenome:
@@ -54,7 +51,7 @@ class ReferenceGenome:
         self._low = self._high = 0
         self._raw = b""
         self._text = ""
-        self._tokens: Tokens | None = None
+        self._digests: dict[str, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "contig_aliases": self.contig_aliases}
@@ -108,18 +105,6 @@ class ReferenceGenome:
         inside = self._raw[low - self._low : high - self._low].decode("latin-1")
         return "N" * (min(low, end) - start) + inside + "N" * (end - max(high, start))
 
-    def fetch_tokens(self, contig: str, start: int, end: int) -> Tokens:
-        """The same as tokens, uint8 (end - start,), A=0 C=1 G=2 T=3 N=4; the caller's own copy."""
-        low, high = self._ensure(contig, start, end)
-        if self._tokens is None:
-            self._tokens = np.frombuffer(self._raw.translate(_TOKEN_TABLE), dtype=np.uint8)
-        inside = self._tokens[low - self._low : high - self._low]
-        if len(inside) == end - start:
-            return inside.copy()
-        tokens = np.full(max(0, end - start), N_TOKEN, dtype=np.uint8)
-        tokens[low - start : low - start + len(inside)] = inside
-        return tokens
-
     def _ensure(self, contig: str, start: int, end: int) -> tuple[int, int]:
         """Have the part of [start, end) that lies in the contig in the kept block, and return that part."""
         if contig == self._block_name and start >= self._low and end <= self._high:
@@ -143,7 +128,6 @@ class ReferenceGenome:
         self._block_name = None
         self._raw = self._read(name, self._low, self._high)
         self._text = self._raw.translate(_TEXT_TABLE).decode("ascii")
-        self._tokens = None
         self._block_name = contig
 
     def _read(self, name: str, start: int, end: int) -> bytes:
@@ -168,13 +152,24 @@ class ReferenceGenome:
         Raises:
             InputError: the contig is not in the FASTA, or the file is corrupt.
         """
-        name = self.resolve(contig)
+        return self.refget_many([contig])[contig]
+
+    def refget_many(self, contigs: Iterable[str]) -> dict[str, str]:
+        """Contig to its digest, as `refget`; what is kept for the user is read once, and written once for the call.
+
+        Raises:
+            InputError: as `refget`.
+        """
+        names = {contig: self.resolve(contig) for contig in contigs}
         store = cache_folder(Path(self.path)) / "refget.json"
-        known = _read_digests(store)
-        if name not in known:
-            known[name] = refget_digest(self._chunks(name))
-            _write_digests(store, known)
-        return known[name]
+        if self._digests is None:
+            self._digests = _read_digests(store)
+        absent = [name for name in dict.fromkeys(names.values()) if name not in self._digests]
+        for name in absent:
+            self._digests[name] = refget_digest(self._chunks(name))
+        if absent:
+            _write_digests(store, self._digests)
+        return {contig: self._digests[name] for contig, name in names.items()}
 
     def _chunks(self, name: str) -> Iterator[bytes]:
         length = self.contigs[name]

@@ -39,11 +39,6 @@ class VariantRecord:
     ref: str
     alts: tuple[str, ...]
 
-    @property
-    def end(self) -> int:
-        """0-based end of REF, exclusive."""
-        return self.start + len(self.ref)
-
 
 def classify_alt(ref: str, alt: str) -> tuple[str, str] | None:
     """Say whether an ALT allele is a plain sequence that can be scored.
@@ -111,7 +106,8 @@ def normalise(contig: str, start: int, ref: str, alt: str, fetch: Fetch) -> tupl
     """The normal form of one allele: trimmed, left-aligned and anchored as VCF wants it.
 
     An insertion or deletion carries the base before it; at the very start of a contig it carries the base after it.
-    REF is taken to agree with the reference, and REF to differ from ALT.
+    REF is taken to agree with the reference, and REF to differ from ALT. No allele slides over an N, which may be any
+    base: two spellings that only an N joins are not known to be the same.
 
     Args:
         contig: contig name, handed to `fetch`.
@@ -154,7 +150,7 @@ def _steps_left(contig: str, start: int, moved: str, fetch: Fetch) -> int:
         before = fetch(contig, max(0, end - block), end)
         for base in reversed(before):
             # Sliding rotates the sequence, so its last base after `steps` slides is found by counting back round it.
-            if base != moved[num - 1 - steps % num]:
+            if base == "N" or base != moved[num - 1 - steps % num]:
                 return steps
             steps += 1
         block = min(block * 4, _MAX_FETCH)

@@ -6,8 +6,7 @@ Tokens are uint8: A=0, C=1, G=2, T=3, and N=4 for everything else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import overload
 
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DataError
-from engine.genome.variants import trim
 
 BASES = "ACGTN"
 N_TOKEN = 4
@@ -25,9 +23,11 @@ for _code, _base in enumerate("ACGT"):
     _TOKEN_OF_BYTE[ord(_base)] = _TOKEN_OF_BYTE[ord(_base.lower())] = _code
 _BYTE_OF_TOKEN = np.frombuffer(BASES.encode(), dtype=np.uint8)
 _TOKEN_COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
+_NO_TOKENS = np.empty(0, dtype=np.uint8)
 _TEXT_COMPLEMENT = str.maketrans("ACGTRYKMBVDHacgtrykmbvdh", "TGCAYRMKVBHDtgcayrmkvbhd")
 
 Tokens = NDArray[np.uint8]
+Positions = NDArray[np.int64]
 
 
 def tokens_from_text(text: str) -> Tokens:
@@ -51,73 +51,76 @@ def reverse_complement(sequence: str | Tokens) -> str | Tokens:
     return np.ascontiguousarray(_TOKEN_COMPLEMENT[sequence][..., ::-1])
 
 
-@dataclass(frozen=True, slots=True)
-class EditedWindow:
-    """A window with alleles applied.
+Replacement = tuple[int, int, Tokens]
+"""What one copy of the genome has instead: (0-based start, bases of REF, tokens of ALT), written as it should pair.
 
-    Attributes:
-        tokens: uint8 (E,).
-        positions: int64 (E,), the 0-based reference coordinate each base stands on, never decreasing. Bases of REF
-            and ALT are paired from the left; a surplus ALT base stands on the last paired base, and an inserted
-            base on the base before it. Deleted coordinates do not occur.
-    """
-
-    tokens: Tokens
-    positions: NDArray[np.int64]
+Bases of REF and ALT are paired from the left. A surplus ALT base stands on the last paired base, and an insertion
+without REF bases on the base before it; deleted coordinates do not occur.
+"""
 
 
-def apply_alleles(tokens: Tokens, start: int, alleles: Sequence[tuple[int, str, str]]) -> EditedWindow:
-    """Put alleles of one copy of the genome into a window, keeping coordinates.
+def edit_tokens(tokens: Tokens, start: int, edits: Sequence[Replacement]) -> Tokens:
+    """Tokens (E,) of a window with the alleles of one copy of the genome put in.
 
-    Each allele is trimmed first (suffix, then prefix), so two records that share only an anchor base do not clash.
-    Bases whose coordinate falls outside the window are left out: a window never grows at its edges.
+    Bases whose coordinate falls outside the window are left out: a window never grows at its edges. REF is not
+    compared with the window. Records that share no more than an anchor base are to be trimmed first.
 
     Args:
         tokens: reference tokens (L,) of the window.
         start: 0-based coordinate of its first base.
-        alleles: (0-based start, REF, ALT), in any order; REF is not compared with the window.
+        edits: in any order.
 
     Raises:
-        DataError: two alleles change the same base, or insert at the same place.
+        DataError: two edits change the same base, or insert at the same place.
     """
-    end = start + len(tokens)
     pieces: list[Tokens] = []
-    places: list[NDArray[np.int64]] = []
+    for low, high, _, alt in _pieces(start, start + len(tokens), edits):
+        pieces += [tokens[low - start : high - start], alt]
+    return np.concatenate(pieces)
+
+
+def edit_positions(start: int, end: int, edits: Sequence[Replacement]) -> Positions:
+    """The 0-based reference coordinate, int64 (E,), that each base of `edit_tokens` stands on; never decreasing.
+
+    Args:
+        start: 0-based coordinate of the window's first base.
+        end: that of its end, exclusive.
+        edits: as for `edit_tokens`, which raises the same.
+    """
+    pieces: list[Positions] = []
+    for low, high, (at, last), alt in _pieces(start, end, edits):
+        stand = np.arange(at, at + len(alt), dtype=np.int64)
+        pieces += [np.arange(low, high, dtype=np.int64), np.minimum(stand, last)]
+    return np.concatenate(pieces)
+
+
+def _pieces(start: int, end: int, edits: Sequence[Replacement]) -> Iterator[tuple[int, int, tuple[int, int], Tokens]]:
+    """The window from left to right: kept bases [low, high), then the ALT bases that follow.
+
+    With them go the coordinate of the first and the last that any of them may stand on.
+    """
     done = start
-    for at, num_ref, alt in _trimmed(alleles):
-        low, high = min(max(at, done), end), min(max(at + num_ref, start), end)
-        pieces.append(tokens[done - start : low - start])
-        places.append(np.arange(done, low, dtype=np.int64))
-        where = _paired(at, num_ref, len(alt))
-        inside = (where >= start) & (where < end)
-        pieces.append(alt[inside])
-        places.append(where[inside])
-        done = max(done, high)
-    pieces.append(tokens[done - start :])
-    places.append(np.arange(done, end, dtype=np.int64))
-    return EditedWindow(np.concatenate(pieces), np.concatenate(places))
+    for at, num_ref, alt in _in_order(edits):
+        last = at + num_ref - 1
+        skipped = max(0, start - at) if last >= start else len(alt)
+        taken = len(alt) if last < end else max(0, end - at)
+        yield done, min(max(at, done), end), (at + skipped, last), alt[skipped:taken]
+        done = max(done, min(last + 1, end))
+    yield done, end, (end, end), _NO_TOKENS
 
 
-def _trimmed(alleles: Sequence[tuple[int, str, str]]) -> list[tuple[int, int, Tokens]]:
-    """(start, REF bases, ALT tokens) in order, checked to be disjoint; alleles that change nothing are left out."""
-    edits: list[tuple[int, int, Tokens]] = []
-    for at, ref, alt in alleles:
-        shift, short_ref, short_alt = trim(ref, alt)
-        if short_ref or short_alt:
-            edits.append((at + shift, len(short_ref), tokens_from_text(short_alt)))
-    edits.sort(key=lambda edit: (edit[0], edit[1]))
-    for (at, num_ref, _), (next_at, next_num, _) in pairwise(edits):
+def _in_order(edits: Sequence[Replacement]) -> list[Replacement]:
+    """By coordinate, checked to be disjoint."""
+    if len(edits) < 2:
+        return list(edits)
+    ordered = sorted(edits, key=lambda edit: edit[:2])
+    for (at, num_ref, _), (next_at, next_num, _) in pairwise(ordered):
         if next_at < at + num_ref or (next_at == at and num_ref == next_num == 0):
             raise DataError(
                 f"alleles at {at + 1} and {next_at + 1} change the same place of one copy",
                 fix="apply one of them, or put them on different copies",
             )
-    return edits
-
-
-def _paired(at: int, num_ref: int, num_alt: int) -> NDArray[np.int64]:
-    """The coordinate of each ALT base: paired from the left, surplus on the last pair (insertions: base before)."""
-    return np.minimum(np.arange(at, at + num_alt, dtype=np.int64), at + num_ref - 1)
+    return ordered
 
 
 def onto_reference(
@@ -130,7 +133,7 @@ def onto_reference(
 
     Args:
         values: float32 (C, E).
-        positions: int64 (E,), never decreasing, as of EditedWindow.
+        positions: int64 (E,), never decreasing, as of `edit_positions`.
 
     Returns:
         float32 (C, end - start).

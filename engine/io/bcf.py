@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import InputError
+from engine.genome._htslib import quiet_htslib
 from engine.io import bgzf
 from engine.io.file_index import Chunk, clip_chunks, find_index, load_index, region_chunks
 from engine.io.planning import Planner, as_data_error, check_contigs, check_shard
@@ -91,7 +92,12 @@ class BcfSource:
         if on_record is not None and on_record_limit > 0:
             for record in itertools.islice(self._records(self._chunks, 0), on_record_limit):
                 on_record(record)
-        planner = Planner(self.path, records_per_shard=records_per_shard, bytes_per_shard=bytes_per_shard)
+        planner = Planner(
+            self.path,
+            records_per_shard=records_per_shard,
+            bytes_per_shard=bytes_per_shard,
+            how_to_sort=f"bcftools sort -Ob -o sorted.bcf {self.path}",
+        )
         digest = hashlib.sha256()
         if self._by_index:
             digest.update(self.header)
@@ -132,7 +138,7 @@ class BcfSource:
                 where=f"{self.path} at virtual offset {batch.locate(mark)}",
                 fix=f"the file is corrupt; {_AGAIN}",
             )
-        return contig if start >= 0 else None, start, start + max(length, 1)
+        return _covered(contig, start, length)
 
     def _is_selected(self, contig: str | None, start: int, end: int) -> bool:
         if not self._regions:
@@ -145,7 +151,7 @@ class BcfSource:
             chosen = (
                 record
                 for record in _between(variants, chunks)
-                if self._is_selected(record.contig if record.start >= 0 else None, record.start, record.stop)
+                if self._is_selected(*_covered(record.contig, record.start, record.stop - record.start))
             )
             for ordinal, line in enumerate(_lines(variants, chosen), start=first):
                 yield raw_record(ordinal, line, self._num_columns)
@@ -157,6 +163,11 @@ class BcfSource:
             records = list(self._records(chunks, shard.first_record))
         check_shard(self.path, shard, records)
         return records
+
+
+def _covered(contig: str, start: int, length: int) -> Site:
+    """The site of a record; a length below 1, which no REF has, counts as 1, whoever reads it."""
+    return contig if start >= 0 else None, start, start + max(length, 1)
 
 
 def _find_body(path: Path) -> int:
@@ -237,8 +248,7 @@ def _bad_frame(path: Path, offset: int) -> InputError:
 def _open(path: Path) -> Iterator[pysam.VariantFile]:
     import pysam
 
-    was = pysam.set_verbosity(0)  # htslib's own lines on stderr would stand beside our sentence
-    try:
+    with quiet_htslib():
         try:
             variants = pysam.VariantFile(str(path), "rb")
         except (OSError, ValueError) as error:
@@ -249,8 +259,6 @@ def _open(path: Path) -> Iterator[pysam.VariantFile]:
             # Closing tells once more of a fault that reading has told.
             with suppress(OSError):
                 variants.close()
-    finally:
-        pysam.set_verbosity(was)
 
 
 def _contig_numbers(variants: pysam.VariantFile) -> dict[int, str]:

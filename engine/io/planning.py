@@ -19,14 +19,20 @@ class Planner:
     Positions in the stream count uncompressed bytes read so far; they decide where to cut. `locate` turns such a
     position into the offset stored in the plan. A shard's span includes unselected records between its first and its
     last, as its reader must stream past them.
+
+    Args:
+        path: the input, for messages.
+        records_per_shard, bytes_per_shard: limits of a shard; one record may be longer.
+        how_to_sort: what mends an input of this kind that is out of order.
     """
 
-    def __init__(self, path: str, *, records_per_shard: int, bytes_per_shard: int) -> None:
+    def __init__(self, path: str, *, records_per_shard: int, bytes_per_shard: int, how_to_sort: str) -> None:
         if records_per_shard < 1 or bytes_per_shard < 1:
             raise InputError("shards must hold at least one record and one byte", where="records_per_shard")
         self.contigs: dict[str, int] = {}
         self.num_records = 0
         self._path = path
+        self._how_to_sort = how_to_sort
         self._records_per_shard = records_per_shard
         self._bytes_per_shard = bytes_per_shard
         self._shards: list[Shard] = []
@@ -128,7 +134,7 @@ class Planner:
             f"record {self.num_records + index} (counted from 0) at {contig}:{start + 1} comes after "
             f"{self._contig}:{self._start + 1}, and {why}",
             where=self._path,
-            fix=f"sort it: bcftools sort -Oz -o sorted.vcf.gz {self._path}",
+            fix=f"sort it: {self._how_to_sort}",
         )
 
     def finish(self, digest: str, notes: list[str]) -> Scan:

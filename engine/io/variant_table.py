@@ -68,7 +68,12 @@ class VariantTable:
         on_record_limit: int = 0,
     ) -> Scan:
         """See `VariantSource.scan`. Bytes are counted as those of the lines made from the rows, nearly."""
-        planner = Planner(self.path, records_per_shard=records_per_shard, bytes_per_shard=bytes_per_shard)
+        planner = Planner(
+            self.path,
+            records_per_shard=records_per_shard,
+            bytes_per_shard=bytes_per_shard,
+            how_to_sort=f"order the rows of the table by {self._columns['contig']}, {self._columns['place']}",
+        )
         digest = hashlib.sha256()
         feed_before(Path(self.path), Path(self.path).stat().st_size, digest.update)
         limit = on_record_limit if on_record is not None else 0

@@ -30,9 +30,11 @@ from engine.io.streams import Batch, BgzfStorage, OnRaw, PlainStorage, Storage, 
 
 _COLUMNS = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO".split(b"\t")
 _bad_contig = re.compile(rb"#.*|.*[\s\x00-\x20].*|", re.DOTALL)
-_contig_line = re.compile(rb"##contig=<(?:.*,)?ID=([^,>]+)").match
-_contig_length = re.compile(rb"[<,]length=([0-9]+)").search
-_info_line = re.compile(rb"##INFO=<(?:.*,)?ID=([^,>]+)").match
+# The first value of a key of a structured header line; what stands in quotes is text, whatever it looks like.
+_UP_TO = rb'=(?=<)(?:"(?:[^"\\]|\\.)*"|[^"])*?[<,]'
+_contig_line = re.compile(rb"##contig" + _UP_TO + rb"ID=([^,>]+)").match
+_contig_length = re.compile(rb"##contig" + _UP_TO + rb"length=([0-9]+)").match
+_info_line = re.compile(rb"##INFO" + _UP_TO + rb"ID=([^,>]+)").match
 _has_end = re.compile(rb"(?:^|;)END=([0-9]+)(?=;|\s*$)").search
 
 
@@ -318,7 +320,12 @@ class VcfSource:
         on_record_limit: int = 0,
     ) -> Scan:
         """See `VariantSource.scan`. Bytes are counted uncompressed."""
-        planner = Planner(self.path, records_per_shard=records_per_shard, bytes_per_shard=bytes_per_shard)
+        planner = Planner(
+            self.path,
+            records_per_shard=records_per_shard,
+            bytes_per_shard=bytes_per_shard,
+            how_to_sort=f"bcftools sort -Oz -o sorted.vcf.gz {self.path}",
+        )
         digest = hashlib.sha256()
         left_out = 0
         for batch in self._scan_batches(digest.update):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError
+from engine.genome._htslib import quiet_htslib
 from engine.io import bgzf
 from engine.io.vcf import VcfSource, add_header_lines, header_contigs
 
@@ -61,18 +62,6 @@ def make_tabix(path: str | Path, preset: Any, suffix: str) -> bool:
             Path(index).unlink(missing_ok=True)
             return False
     return True
-
-
-@contextmanager
-def quiet_htslib() -> Iterator[None]:
-    """Keep htslib's own lines off stderr; what matters comes back as an error."""
-    import pysam
-
-    was = pysam.set_verbosity(0)
-    try:
-        yield
-    finally:
-        pysam.set_verbosity(was)
 
 
 def to_bcf(vcf_path: str | Path, out_path: str | Path) -> str:

@@ -10,7 +10,8 @@ alleles begin with REF's first base that base is dropped, so an insertion has eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import heapq
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from engine.io.vcf import VcfSource, parse_line
 from engine.io.vcf_sink import make_tabix
 
 # Tags that say why there is no score make no label of their own.
-_STATES = (b"RPL_STATE", b"RPL_REASON")
+_STATES = frozenset({b"RPL_STATE", b"RPL_REASON"})
 _CHUNK_BYTES = 1 << 20
 _to_safe = str.maketrans({",": "/", ";": "_", "|": "_", "=": ":", "&": "_"})
 
@@ -36,8 +37,13 @@ class VepRow:
     label: str
 
 
-def vep_custom_tab(vcf_path: str | Path, out_path: str | Path) -> str:
+def vep_custom_tab(vcf_path: str | Path, out_path: str | Path, *, tags: Collection[str]) -> str:
     """Write the scores of a scored BGZF VCF as such a file; records without a score are left out.
+
+    Args:
+        vcf_path: the scored VCF.
+        out_path: the file to make.
+        tags: INFO tags that hold the scores. All others stay out, such as what the input had from other tools.
 
     Returns:
         Path of the TBI or CSI index.
@@ -46,10 +52,11 @@ def vep_custom_tab(vcf_path: str | Path, out_path: str | Path) -> str:
         InputError: the VCF cannot be read.
         DataError: tabix cannot index the result.
     """
+    kept = frozenset(tag.encode() for tag in tags) - _STATES
     with Path(out_path).open("wb") as stream:
         held: list[str] = []
         size = 0
-        for line in in_order(_scored_rows(VcfSource(vcf_path, compressed=True))):
+        for line in in_order(_scored_rows(VcfSource(vcf_path, compressed=True), kept)):
             held.append(line)
             size += len(line)
             if size >= _CHUNK_BYTES:
@@ -62,44 +69,37 @@ def vep_custom_tab(vcf_path: str | Path, out_path: str | Path) -> str:
     raise DataError("tabix cannot index the file", where=str(out_path), fix="check the order of the VCF's records")
 
 
-def _scored_rows(source: VcfSource) -> Iterator[VepRow]:
+def _scored_rows(source: VcfSource, tags: frozenset[bytes]) -> Iterator[VepRow]:
     for text in source.record_text():
         for line in text.split(b"\n"):
-            label = _label(line)
+            label = _label(line, tags)
             record = parse_line(line) if label else None
             if record is not None and not isinstance(record, tuple):
                 yield VepRow(record.contig, record.start, record.ref, record.alts, label)
 
 
-def _label(line: bytes) -> str:
-    """Our scores in INFO; empty where there are none."""
+def _label(line: bytes, tags: frozenset[bytes]) -> str:
+    """The scores in INFO; empty where there are none."""
     fields = line.split(b"\t", 8)
-    if len(fields) < 8 or (b"RPL_" not in fields[7] and b"SpliceAI=" not in fields[7]):
+    if len(fields) < 8:
         return ""
-    tags = [tag.partition(b"=") for tag in fields[7].split(b";")]
-    kept = [
-        f"{key.decode()}:{value.decode().translate(_to_safe)}"
-        for key, _, value in tags
-        if key == b"SpliceAI" or (key.startswith(b"RPL_") and key not in _STATES)
-    ]
-    return "&".join(kept)
+    entries = [entry.partition(b"=") for entry in fields[7].split(b";")]
+    return "&".join(f"{key.decode()}:{value.decode().translate(_to_safe)}" for key, _, value in entries if key in tags)
 
 
 def in_order(rows: Iterable[VepRow]) -> Iterator[str]:
     """Lines by ascending start: dropping a first base moves a row by one, past rows that follow it."""
-    waiting: list[tuple[int, str]] = []
+    # Start, number of the row, which keeps the order of rows of one start, and line.
+    waiting: list[tuple[int, int, str]] = []
     contig = ""
-    for row in rows:
-        ready = [item for item in waiting if row.contig != contig or item[0] <= row.start]
-        yield from _sorted_lines(ready)
-        waiting = [item for item in waiting if row.contig == contig and item[0] > row.start]
-        waiting.append(_line(row))
+    for number, row in enumerate(rows):
+        while waiting and (row.contig != contig or waiting[0][0] <= row.start):
+            yield heapq.heappop(waiting)[2]
+        start, line = _line(row)
+        heapq.heappush(waiting, (start, number, line))
         contig = row.contig
-    yield from _sorted_lines(waiting)
-
-
-def _sorted_lines(waiting: list[tuple[int, str]]) -> Iterator[str]:
-    return (line for _, line in sorted(waiting, key=lambda item: item[0]))
+    while waiting:
+        yield heapq.heappop(waiting)[2]
 
 
 def _line(row: VepRow) -> tuple[int, str]:

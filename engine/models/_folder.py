@@ -221,12 +221,22 @@ def _architecture(info: ModelInfo) -> tuple[Any, Any]:
         what = f"context_bp {info.context_bp}, its params give {cls.context_bp(params)}"
         raise InputError(what, where=where, fix=_FETCH)
     encoder = registry.component("encoders", info.encoder["name"])
-    given = encoder(registry.build_params(encoder, info.encoder["params"], where=where)).channels
-    if given != cls.input_channels(params):
-        taken = cls.input_channels(params)
-        what = f"encoder {info.encoder['name']!r} gives {given} channels, the network takes {taken}"
-        raise InputError(what, where=where, fix="use the encoder the network was trained with")
+    _check_encoder(cls, params, encoder(registry.build_params(encoder, info.encoder["params"], where=where)), info)
     return cls, params
+
+
+def _check_encoder(cls: Any, params: Any, encoder: Any, info: ModelInfo) -> None:
+    """The channels must fit; an architecture that reads more into them says so in a `check_encoder` of its own."""
+    taken = cls.input_channels(params)
+    what = f"encoder {info.encoder['name']!r} gives {encoder.channels} channels, the network takes {taken}"
+    try:
+        if encoder.channels != taken:
+            raise ValueError(what)
+        if hasattr(cls, "check_encoder"):
+            cls.check_encoder(encoder)
+    except ValueError as error:
+        where = str(Path(info.path) / SPEC_NAME)
+        raise InputError(str(error), where=where, fix="use the encoder the network was trained with") from error
 
 
 def _check_tensors(found: Mapping[str, TensorHeader], wanted: Mapping[str, TensorHeader], where: str) -> None:

@@ -84,7 +84,8 @@ class ModelInfo:
         context_bp: bases used up, both flanks together: a window of L gives L - context_bp outputs, and output i sits
             at input i + context_bp // 2.
         members: number of networks, averaged after the activation.
-        score_tag: "SpliceAI" for imported SpliceAI weights, else "".
+        score_tag: "SpliceAI" where the folder says that it holds SpliceAI's own weights, else ""; what it says is no
+            proof, which `network_digest` is.
         digest: sha256 over the canonical text of replisome.json and the sha256 of every member file.
         path: the folder.
         files: (name, bytes, sha256) of every member file, in order.
@@ -198,6 +199,16 @@ def spec_of(info: ModelInfo) -> dict[str, Any]:
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def network_digest(info: ModelInfo) -> str:
+    """sha256 over what decides a model's numbers: architecture, params, encoder and the tensor files in their order.
+
+    Name, card, licence and every other word of the folder leave it as it is.
+    """
+    made = {"architecture": info.architecture, "params": info.params, "encoder": info.encoder}
+    lines = [canonical_json(made), *(sha256 for _, _, sha256 in info.files)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _digest(spec: Mapping[str, Any], files: tuple[tuple[str, int, str], ...]) -> str:

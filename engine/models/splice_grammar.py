@@ -29,6 +29,7 @@ from engine.models.dilated_conv import DilatedConv, DilatedConvParams
 
 HEXAMERS = 4096
 _SITE_HEAD = ("none", "acceptor", "donor")
+_OWN_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +92,18 @@ class SpliceGrammar(nn.Module):
     Buffers, all float32, natural logarithms:
 
         acceptor_base, donor_base (4, W): log-odds of base A, C, G, T at each base of the span.
-        acceptor_pair, donor_pair (16, W - 1): log-odds of a base given the one before it; row 4 * previous + base,
-            column i for the pair at span bases i and i + 1.
+        acceptor_pair, donor_pair (16, W - 1): what is added for the base before; row 4 * previous + base, column i for
+            the pair at span bases i and i + 1.
         hexamer_score (4096,): row of a hexamer is its number in base 4, A=0 C=1 G=2 T=3, first base highest.
 
-    A matrix's log-odds are the sum of both parts; an N adds nothing. Order 0 leaves the pairs at zero; order 1 fills
-    the first column of the base part and all of the pair part.
+    A matrix's log-odds are the sum of both parts; an N adds nothing, so the encoder must give zeros for it. Order 0
+    leaves the pairs at zero; order 1 fills both, the pairs with the log-odds of a base given the one before it less its
+    own. Where the base before is an N, its own are what is left.
     """
 
     Params = SpliceGrammarParams
-    RESULT_VERSION = 1
+    # Both numbers only rise, so a change of either makes another sum.
+    RESULT_VERSION = _OWN_VERSION + DilatedConv.RESULT_VERSION
     acceptor_base: Tensor
     acceptor_pair: Tensor
     donor_base: Tensor
@@ -144,6 +147,17 @@ class SpliceGrammar(nn.Module):
     def input_channels(params: SpliceGrammarParams) -> int:
         """Channels the encoder must give: one-hot bases, N as zeros."""
         return params.net.in_channels
+
+    @staticmethod
+    def check_encoder(encoder: Any) -> None:
+        """Refuse an encoder that makes an N of anything but zeros: the matrices would add a quarter of each base.
+
+        Raises:
+            ValueError: it does.
+        """
+        unknown = getattr(encoder.params, "unknown", "zero")
+        if unknown != "zero":
+            raise ValueError(f"splice_grammar reads N as zeros, and the encoder gives {unknown!r}")
 
     def forward(self, x_BAL: Tensor) -> dict[str, Tensor]:
         """(B, 4, L) one-hot, N as zeros -> {"splice": (B, 3, M), "pwm": (B, 2, M), "hexamer": (B, 1, M)}.
@@ -208,7 +222,7 @@ class SpliceGrammar(nn.Module):
         middle = context_bp(self.params) // 2
         x = x_BAL[:, :, middle : middle + num_outputs + 5]
         digit_BL = x.argmax(dim=1)
-        known_BL = x.amax(dim=1) > 0.5  # an N is all zeros, or a quarter in each channel
+        known_BL = x.amax(dim=1) > 0.5  # an N is all zeros
         row = torch.zeros_like(digit_BL[:, :num_outputs])
         known = torch.ones_like(known_BL[:, :num_outputs])
         for step in range(6):

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.genome.variants import trim
-from engine.genome.windows import N_TOKEN
+from engine.genome.windows import N_TOKEN, Positions, edit_positions, edit_tokens, tokens_from_text
 from engine.scoring._contract import Fetch, ScoringUnit, Tokens
 
 
@@ -40,15 +39,13 @@ class Edit:
         """0-based end of REF, exclusive."""
         return self.centre + self.num_ref
 
-    def positions(self, low: int, num_outputs: int) -> NDArray[np.int64]:
+    def positions(self, low: int, num_outputs: int) -> Positions:
         """Reference positions, int64 (E,), of the outputs of an ALT window that begins at `low`.
 
         Surplus ALT bases stand on the last paired base; deleted positions do not occur.
         """
-        index = np.arange(low, low + num_outputs, dtype=np.int64)
-        shift = self.num_ref - len(self.alt)
-        paired = np.minimum(index, self.centre + self.num_paired - 1)
-        return np.where(index < self.centre + len(self.alt), paired, index + shift)
+        end = low + num_outputs + self.num_ref - len(self.alt)
+        return edit_positions(low, end, [(self.centre, self.num_ref, tokens_from_text(self.alt))])
 
 
 def edit_of(unit: ScoringUnit, fetch: Fetch) -> Edit:
@@ -104,5 +101,5 @@ def allele_tokens(
         tokens[max(0, bounds[1] - begin) :] = N_TOKEN
         stand = np.minimum(np.arange(len(alt)), edit.num_paired - 1) + edit.centre
         alt = np.where((stand >= bounds[0]) & (stand < bounds[1]), alt, N_TOKEN).astype(np.uint8)
-    changed = np.concatenate([tokens[: edit.centre - begin], alt, tokens[edit.end - begin :]])
+    changed = edit_tokens(tokens, begin, [(edit.centre, edit.num_ref, alt)])
     return tokens[: high + flank - begin].copy(), changed

@@ -37,7 +37,7 @@ _is_number = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII).full
 CARD_KEY = "exon_change"
 
 FIELDS: tuple[pa.Field, ...] = (
-    field("exon_start", pa.int64(), "0-based start of the exon that holds POS, or else is nearest to it"),
+    field("exon_start", pa.int64(), "0-based start of the exon that holds the allele, or else is nearest to it"),
     field("exon_end", pa.int64(), "0-based end of that exon, exclusive"),
     field("acceptor_logit_change", pa.float32(), "change of the logit of the exon's acceptor; null where it has none"),
     field("donor_logit_change", pa.float32(), "change of the logit of the exon's donor; null where it has none"),
@@ -124,16 +124,17 @@ class ExonReading:
         return joined if low is None else low, joined if last is None else last + 1
 
 
-def exon_reading(unit: ScoringUnit, transcript: Transcript, fetch: Fetch, *, reach: int) -> ExonReading:
-    """The exon that an allele is read at: the one that holds POS, else the nearest edge, the lowest where two tie.
+def exon_reading(unit: ScoringUnit, transcript: Transcript, fetch: Fetch, *, position: int, reach: int) -> ExonReading:
+    """The exon that an allele is read at: the one that holds it, else the nearest edge, the lowest where two tie.
 
     Args:
         unit: the allele.
         transcript: its transcript.
-        fetch: reference sequence.
+        fetch: reference sequence, in any case.
+        position: where the allele is, as it is scored and not as it is padded.
         reach: an indel is followed through a repeat for this many bases at most.
     """
-    start, end = min(transcript.exons, key=lambda exon: _distance(exon, unit.start))
+    start, end = min(transcript.exons, key=lambda exon: _distance(exon, position))
     low_site = start if start > transcript.start else None
     high_site = end - 1 if end < transcript.end else None
     is_minus = transcript.strand == "-"
@@ -166,8 +167,8 @@ def _placements(unit: ScoringUnit, at: int, ref: str, alt: str, fetch: Fetch, *,
     moved = ref or alt
     if (ref and alt) or not moved:
         return at, at
-    before = fetch(unit.contig, at - reach, at)
-    after = fetch(unit.contig, at + len(ref), at + len(ref) + reach)
+    before = fetch(unit.contig, at - reach, at).upper()
+    after = fetch(unit.contig, at + len(ref), at + len(ref) + reach).upper()
     left = _period(moved[::-1], before[::-1])
     return at - left, at + _period(moved, after)
 
@@ -175,7 +176,7 @@ def _placements(unit: ScoringUnit, at: int, ref: str, alt: str, fetch: Fetch, *,
 def _period(moved: str, beside: str) -> int:
     """How many bases beside an indel go on with its period, so that it can slide over them."""
     for steps, base in enumerate(beside):
-        if base != moved[steps % len(moved)] or base == "N":
+        if base != moved[steps % len(moved)] or base not in "ACGT":
             return steps
     return len(beside)
 

@@ -14,15 +14,15 @@ from engine.io.vcf import header_contigs, header_info_ids
 
 CHECKED_RECORDS = 10_000
 _MAX_MISMATCH_SHARE = 0.01
-_MIN_MISMATCHES = 10
+_MIN_MISMATCHES = 3
 _BASES = frozenset("ACGTN")
 
 
 class ReferenceCheck:
     """Counts REF alleles that differ from the reference among the first records of the input.
 
-    More than 1% of them means the wrong reference (at least 10, or half of a shorter input: one bad record in a small
-    file is that record's fault, and is rejected as such).
+    More than 1% of them means the wrong reference (at least 3, or half of an input shorter than that: one or two bad
+    records in a small file are those records' fault, and are rejected as such).
     """
 
     def __init__(self, reference: ReferenceGenome, header: bytes = b"") -> None:

@@ -7,7 +7,7 @@ row that is not scored is kept short: a tuple per row, no windows, columns built
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class VariantBatch:
     Attributes:
         lines: each record's line; None where it does not parse, and so has no place in the scored VCF.
         first_record: ordinal of the first.
-        columns: the columns of schemas.tables.VARIANT_SCORES up to `strand`, then those of the kept INFO keys.
+        columns: the columns of schemas.tables.VARIANT_SCORES before `state`.
         info_columns: kept INFO keys, one value per row.
         states: state of each row; the rows of `units` say scored until the model has spoken.
         reasons: reason code of each row, None where scored.
@@ -304,6 +304,3 @@ def _info_values(line: bytes, keys: Sequence[str]) -> list[str | None]:
         key, sign, value = entry.partition("=")
         found.setdefault(key, value if sign else "true")
     return [found.get(key) for key in keys]
-
-
-ReadShard = Callable[[Shard], VariantBatch]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from engine import __version__
 from engine.io import parquet
-from engine.io.vcf import add_header_lines, header_contigs
+from engine.io.vcf import add_header_lines, header_contigs, header_info_ids
 from engine.io.vcf_sink import finish_vcf, index_vcf
 from engine.runtime.commit import Parts
 from engine.storage.store import Store, clear_errors
@@ -30,9 +31,8 @@ class ResultOptions:
 
     Attributes:
         header: header of the input, as read.
-        header_lines: our own INFO, version and command lines, each ending in a newline.
+        header_lines: our own INFO, version and command lines.
         contigs: contig to length, for those of the records (lines are added where the header lacks them).
-        num_vcf_records: records the VCF will hold.
         vcf, bcf, vep_tab, partition_by_contig: as in the spec.
     """
 
@@ -76,7 +76,8 @@ def _write_vcf(parts: Parts, store: Store, options: ResultOptions) -> Iterator[t
         if options.vep_tab:
             from engine.io.vep import vep_custom_tab
 
-            made += _beside(folder, vep_custom_tab, path, name=VEP_TAB)
+            tags = header_info_ids(b"\n".join(options.header_lines))
+            made += _beside(folder, partial(vep_custom_tab, tags=tags), path, name=VEP_TAB)
     for file in made:
         store.put_file(file, file.name)
         yield file.name, -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -16,12 +17,12 @@ from engine.io.regions import Region
 from engine.io.source import Shard
 from engine.io.variants import open_variants
 from engine.io.vcf import header_info_ids
-from engine.models._info import ModelInfo, open_model
+from engine.models._info import ModelInfo, network_digest, open_model
 from engine.runtime.stages import ShardOutput
 from engine.scoring._contract import InfoField, Scorer
 from engine.scoring._variant_reader import VariantBatch, VariantReader, gene_contig
 from engine.scoring._variant_scorer import REASON_FIELD, STATE_FIELD, VariantScorer
-from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta
+from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta, is_spliceai
 from schemas import tables
 
 
@@ -73,7 +74,7 @@ class VariantStages:
         """
         made = registry.component("scoring", self.scorer)
         params = registry.build_params(made, self.params, where=f"scorer {self.scorer}")
-        info = open_model(self.model) if made.needs_model and self.model is not None else None
+        info = self._model if made.needs_model else None
         if made.needs_genes and self.genes_path is None:
             fix = "give a GTF, GFF3 or SpliceAI annotation table"
             raise InputError(f"the scorer {self.scorer} needs genes", where="genes", fix=fix)
@@ -81,16 +82,22 @@ class VariantStages:
         self._check_spliceai(scorer, info)
         return scorer, info
 
+    @cached_property
+    def _model(self) -> ModelInfo | None:
+        """The model's description, opened once: that hashes its weights. It travels with the stages to other processes,
+        where loading the weights checks them against it again."""
+        return None if self.model is None else open_model(self.model)
+
     def _check_spliceai(self, scorer: Scorer, info: ModelInfo | None) -> None:
         if not self.spliceai_info:
             return
-        tag = info.score_tag if info is not None else ""
-        if tag != SPLICEAI_FIELD.id or not isinstance(scorer, SpliceDelta):
-            name = "no model" if info is None else f"model {info.name}"
+        if not (isinstance(scorer, SpliceDelta) and is_spliceai(info)):
+            name = "no model" if info is None else f"model {info.name} of digest {network_digest(info)[:12]}"
             raise InputError(
-                f"the tag SpliceAI stands for SpliceAI's own weights, asked for with {name} and scorer {self.scorer}",
+                "the tag SpliceAI stands for SpliceAI's own weights, known by their digest, in splice_delta; asked for "
+                f"with {name} and scorer {self.scorer}",
                 where="spliceai_info",
-                fix="leave it out, or score with imported SpliceAI weights and splice_delta",
+                fix="leave it out: splice_delta writes its scores of any model to tags of its own, RPL_DS_*",
             )
 
     def schema(self) -> pa.Schema:
@@ -151,6 +158,11 @@ class VariantStages:
             from engine.scoring._predictor import Predictor
 
             predictor = Predictor(info, device=self.device, precision=self.precision, micro_batch=self.micro_batch)
+            if predictor.device.type == "cpu":
+                # Equal bytes are promised for one intra-op thread, whoever started this process.
+                import torch
+
+                torch.set_num_threads(1)
         return VariantScorer(
             scorer=scorer,
             predictor=predictor,

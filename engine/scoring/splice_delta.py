@@ -7,8 +7,14 @@ The definitions are those of SpliceAI 1.3.1 (Jaganathan et al. 2019, Cell 176:53
   maximum over its anchor and the inserted bases, at the anchor;
 - DS is the largest gain or loss within `distance` of the variant, DP its position less POS in genome direction on both
   strands, the lowest coordinate where several tie;
+- a change is rounded to DECIMALS before it is compared or told, and where the model's context does not reach from the
+  allele it is exactly 0: sums over windows of another length differ in their last digits, which would else choose DP,
+  and with it what masking takes away, where nothing changed;
 - masking takes the winner away where it is no news (a gain at, or a loss anywhere but at the exon edge nearest to the
   variant) and does not promote the runner-up.
+
+The mode spliceai-1.3.1 takes the largest of the raw float32 differences wherever it stands, as that tool does: its
+parity is with the tool, last digits included.
 
 MNVs and delins, which SpliceAI refuses, are trimmed and pair their bases from the left
 (engine/scoring/_allele_windows.py).
@@ -25,11 +31,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.errors import InputError
 from engine.genome.genes import Transcript
 from engine.genome.windows import onto_reference, reverse_complement, tokens_from_text
-from engine.models._info import ModelInfo
+from engine.models._info import ModelInfo, network_digest
 from engine.scoring import _exon_sites
 from engine.scoring._allele_windows import Edit, allele_tokens, edit_of
 from engine.scoring._contract import (
@@ -50,6 +57,7 @@ from schemas.tables import field
 
 COMPATIBILITIES = ("none", "spliceai-1.3.1")
 MAX_DISTANCE = 10_000
+DECIMALS = _exon_sites.DECIMALS
 MAX_ALLELE_LENGTH = 1_000_000
 NAMES = ("ag", "al", "dg", "dl")
 _MEANINGS = ("acceptor gain", "acceptor loss", "donor gain", "donor loss")
@@ -61,6 +69,9 @@ SPLICEAI_FIELD = InfoField(
     "acceptor loss (AL), donor gain (DG), and donor loss (DL). "
     "Format: ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL",
 )
+# network_digest of the models that may write that tag: SpliceAI's own networks, as an importer writes them. The weights
+# are not free to ship, so none has been imported and measured against SpliceAI here, and none is known.
+SPLICEAI_NETWORKS: frozenset[str] = frozenset()
 _FURTHEST = "of the gene where it is furthest from 0"
 _EXON_TAGS = {
     "inclusion_change": InfoField(
@@ -175,7 +186,7 @@ class SpliceDelta:
     """
 
     Params = SpliceDeltaParams
-    RESULT_VERSION = 2
+    RESULT_VERSION = 3
     needs_model = True
     needs_genes = True
 
@@ -223,7 +234,7 @@ class SpliceDelta:
         is_minus = transcript.strand == "-"
         exon = None
         if self._exons is not None:
-            exon = _exon_sites.exon_reading(unit, transcript, fetch, reach=self._exons.reach)
+            exon = _exon_sites.exon_reading(unit, transcript, fetch, position=edit.centre, reach=self._exons.reach)
         return Prepared(
             tuple(reverse_complement(window) for window in windows) if is_minus else windows,
             _Reading(
@@ -323,18 +334,26 @@ class SpliceDelta:
     def _deltas(self, ref_KD: Track, alt_KD: Track, reading: _Reading) -> tuple[Any, ...]:
         """The four DS, the four DP and the largest DS."""
         start = reading.edit.centre - self.params.distance
+        gain_KD = alt_KD - ref_KD if self._is_peer else self._changes(ref_KD, alt_KD, reading.edit)
         scores: list[float] = []
         places: list[int] = []
-        for channel in range(2):
+        for gain_D in gain_KD:
             for is_loss in (False, True):
-                one, other = (alt_KD, ref_KD) if is_loss else (ref_KD, alt_KD)
-                change_D = other[channel] - one[channel]
+                change_D = 0 - gain_D if is_loss else gain_D
                 index = int(change_D.argmax())
                 is_known = start + index == reading.nearest_edge
                 is_masked = self.params.mask and is_known != is_loss
                 scores.append(0.0 if is_masked else float(change_D[index]))
                 places.append(start + index - reading.start)
         return (*scores, *places, max(scores))
+
+    def _changes(self, ref_KD: Track, alt_KD: Track, edit: Edit) -> NDArray[np.float64]:
+        """ALT less REF to DECIMALS, (K, D), exactly 0 where the model's context does not hold the allele."""
+        change_KD = np.round(alt_KD.astype(np.float64) - ref_KD, DECIMALS)
+        begin = self.params.distance - self._flank
+        change_KD[:, : max(0, begin)] = 0
+        change_KD[:, begin + edit.num_ref + 2 * self._flank :] = 0
+        return change_KD + 0.0  # no negative zero
 
     def info_values(self, alleles: Sequence[Sequence[AlleleRow]]) -> list[tuple[str, list[str]]]:
         """The largest of each delta over the genes of an ALT, with the position that goes with it."""
@@ -389,6 +408,11 @@ class _Letters:
         if not self._is_peer:
             return tokens_from_text(text)
         return _SPLICEAI_TOKEN[np.frombuffer(text.upper().encode("latin-1", "replace"), dtype=np.uint8)]
+
+
+def is_spliceai(info: ModelInfo | None) -> bool:
+    """Whether a model is SpliceAI itself, by what it says and by its digest, so that its scores may bear that name."""
+    return info is not None and info.score_tag == SPLICEAI_FIELD.id and network_digest(info) in SPLICEAI_NETWORKS
 
 
 def nearest_edge(transcript: Transcript, position: int) -> int:

@@ -8,6 +8,7 @@ from engine import registry
 from engine.encoders.one_hot import COMPONENT, OneHot, OneHotParams
 from engine.errors import InputError
 from engine.genome.windows import reverse_complement, text_from_tokens
+from tests.toys import golden
 
 TEXTS = st.text(alphabet="ACGTN", min_size=1, max_size=60)
 
@@ -52,3 +53,10 @@ def test_unknown_choice_is_refused_with_the_known_ones():
     assert registry.component("encoders", "one_hot") is COMPONENT
     with pytest.raises(InputError, match=r"spec\.yaml: unknown must be 'zero' or 'quarter', found 'half'"):
         registry.build_params(OneHot, {"unknown": "half"}, where="spec.yaml")
+
+
+def test_golden_numbers_of_this_version():
+    found = [columns("GNA"), columns("GNA", unknown="quarter")]
+    zero = [[0, 0, 1], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
+    quarter = [[0, 0.25, 1], [0, 0.25, 0], [1, 0.25, 0], [0, 0.25, 0]]
+    golden.check(COMPONENT, 1, [one.numpy() for one in found], [zero, quarter])

@@ -3,6 +3,7 @@ import torch
 
 from engine import registry
 from engine.encoders.tokens import COMPONENT, Tokens, TokensParams
+from tests.toys import golden
 
 
 def test_case_and_unknown_letters_are_folded_on_the_wire():
@@ -21,3 +22,9 @@ def test_tensor_keeps_values_and_adds_one_channel():
 
 def test_found_by_its_file_name():
     assert registry.component("encoders", "tokens") is COMPONENT is Tokens
+
+
+def test_golden_numbers_of_this_version():
+    encoder = Tokens(TokensParams())
+    made = encoder.tensor(torch.from_numpy(encoder.encode("acGTRN"))[None])
+    golden.check(COMPONENT, 1, made.numpy(), [[[0, 1, 2, 3, 4, 4]]])

@@ -128,6 +128,15 @@ def test_gff3_rows_in_any_order(toy: ToyGenome, tmp_path: Path) -> None:
     assert sorted(map(repr, table.transcripts)) == sorted(map(repr, ordered.transcripts))
 
 
+@pytest.mark.parametrize("feature", ["exon", "CDS", "mRNA", "gene"])
+def test_gff3_rows_that_were_commented_out_are_none(tmp_path: Path, feature: str) -> None:
+    rows = [_row("gene", 1, 90, "ID=g"), _row("mRNA", 1, 90, "ID=t;Parent=g"), _row("exon", 31, 40, "Parent=t")]
+    keys = {"mRNA": "ID=u;Parent=g", "gene": "ID=g"}.get(feature, "Parent=t")
+    plain = _load(tmp_path, "##gff-version 3\n" + "".join(rows))
+    noted = _load(tmp_path, "##gff-version 3\n" + "".join(rows) + "#" + _row(feature, 50, 99, keys))
+    assert noted.transcripts == plain.transcripts
+
+
 def test_gff3_shared_exons_nested_rows_escapes_and_sequence_at_the_end(tmp_path: Path) -> None:
     text = "##gff-version 3\n"
     text += _row("gene", 1, 90, "ID=Gene:W1;Name=unc%2D1", contig="chr%3A1")

@@ -19,7 +19,6 @@ from engine.genome import _fasta_index, reference
 from engine.genome._cache import publish
 from engine.genome.reference import ReferenceGenome, match_contigs
 from engine.genome.refget import refget_digest
-from engine.genome.windows import text_from_tokens
 from tests.toys.genome import IUPAC, N_RUN, ToyGenome, make_genome, write_fasta
 
 
@@ -44,7 +43,6 @@ def test_random_reads_agree_with_pysam(genome: ReferenceGenome, toy: ToyGenome) 
             end = rng.randint(start, min(length, start + rng.choice([3, 200, 10_101])))
             expected = re.sub("[^ACGT]", "N", judge.fetch(contig, start, end).upper())
             assert genome.fetch(contig, start, end) == expected
-            assert text_from_tokens(genome.fetch_tokens(contig, start, end)) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,6 @@ def test_outside_the_contig_is_n(genome: ReferenceGenome, toy: ToyGenome, start:
     expected = toy.clean("chr3", start, end)
     assert len(expected) == end - start
     assert genome.fetch("chr3", start, end) == expected
-    assert text_from_tokens(genome.fetch_tokens("chr3", start, end)) == expected
     # Again, now that the block is kept.
     assert genome.fetch("chr3", start, end) == expected
 
@@ -100,7 +97,6 @@ def test_reads_along_a_contig_come_from_the_kept_block(toy: ToyGenome, monkeypat
     monkeypatch.setattr(genome, "_handle", _Counting(genome._handle, reads))
     for start in range(0, 29_000, 10):
         genome.fetch("chr1", start - 200, start + 200)
-        genome.fetch_tokens("chr1", start - 200, start + 200)
     assert len(reads) == 1
 
 
@@ -111,13 +107,6 @@ class _Counting:
     def fetch(self, name: str, start: int, end: int) -> str:
         self.reads.append(name)
         return self.handle.fetch(name, start, end)
-
-
-def test_tokens_are_the_callers_own(genome: ReferenceGenome) -> None:
-    first = genome.fetch_tokens("chr1", 100, 120)
-    before = first.copy()
-    first[:] = 4
-    assert (genome.fetch_tokens("chr1", 100, 120) == before).all()
 
 
 def test_pickled_copy_reads_the_same(toy: ToyGenome) -> None:
@@ -291,6 +280,25 @@ def test_refget_digest_is_kept_and_forgotten_with_the_file(tmp_path: Path, cache
     assert ReferenceGenome(path).refget("a") == refget_digest([b"ACGA"])
 
 
+def test_many_digests_read_and_write_what_is_kept_once(
+    tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_fasta(tmp_path / "r.fa", {f"c{num}": "ACGT" + "A" * num for num in range(50)})
+    calls: list[str] = []
+    for name in ("_read_digests", "_write_digests"):
+        plain = getattr(reference, name)
+        monkeypatch.setattr(reference, name, lambda *given, n=name, f=plain: calls.append(n) or f(*given))
+    genome = ReferenceGenome(path, contig_aliases={"one": "c1"})
+    found = genome.refget_many([*genome.contigs, "one"])
+    assert found == {name: refget_digest([b"ACGT" + b"A" * num]) for num, name in enumerate(genome.contigs)} | {
+        "one": found["c1"]
+    }
+    assert [genome.refget(name) for name in genome.contigs] == list(found.values())[:-1]
+    assert calls == ["_read_digests", "_write_digests"]
+    assert ReferenceGenome(path).refget_many(genome.contigs) == {name: found[name] for name in genome.contigs}
+    assert calls == ["_read_digests", "_write_digests", "_read_digests"]
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{broken"])
 def test_broken_cache_is_computed_again(tmp_path: Path, cache_home: Path, content: str) -> None:
     path = write_fasta(tmp_path / "r.fa", {"a": "ACGT"})
@@ -322,7 +330,7 @@ def test_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypatc
 )
 def test_absent_contig_names_both_styles(tmp_path: Path, prefix: str, asked: str, message: str) -> None:
     genome = ReferenceGenome(make_genome(tmp_path / "g", prefix=prefix).fasta)
-    for read in (genome.fetch, genome.fetch_tokens):
+    for read in (genome.fetch, genome.fetch_written):
         with pytest.raises(InputError, match=message):
             read(asked, 0, 5)
     with pytest.raises(InputError, match=message):

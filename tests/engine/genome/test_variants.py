@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.genome.variants import VariantRecord, classify_alt, normalise, trim
+from engine.genome.variants import classify_alt, normalise, trim
 from schemas.states import NOT_APPLICABLE, NOT_APPLICABLE_REASONS, REJECT_REASONS, REJECTED
 from tests.toys.genome import make_genome, toy_records, write_fasta
 
@@ -79,10 +79,6 @@ def test_toy_records_are_classified_as_the_builder_says(tmp_path: Path) -> None:
     for record in toy_records(make_genome(tmp_path)):
         found = tuple((classify_alt(record.ref, alt) or ("", ""))[1] for alt in record.alts)
         assert found == record.expected, record.kind
-
-
-def test_record_end_covers_ref() -> None:
-    assert VariantRecord("chr1", 10, ".", "ACG", ("A",)).end == 13
 
 
 @pytest.mark.parametrize(
@@ -154,6 +150,22 @@ def test_all_spellings_of_an_indel_share_one_normal_form(case: tuple[str, int, s
 def test_deletion_slides_through_a_long_repeat() -> None:
     sequence = "G" + "CA" * 5_000 + "T"
     assert normalise("c", 9_997, "CAC", "C", _fetch(sequence)) == (0, "GCA", "G")
+
+
+@pytest.mark.parametrize(
+    ("sequence", "given", "expected"),
+    [
+        # A deleted A beside Ns: what the N is nobody knows, so the A stays where it is.
+        ("TANNAAG", (4, "AA", "A"), (3, "NA", "N")),
+        # A deleted N between Ns stays as well.
+        ("TNNNG", (2, "NN", "N"), (2, "NN", "N")),
+        ("TNNNG", (1, "NN", "N"), (1, "NN", "N")),
+        # A moved sequence that holds an N may slide over its bases up to the N.
+        ("GNANAT", (2, "ANA", "A"), (1, "NAN", "N")),
+    ],
+)
+def test_no_allele_slides_over_an_n(sequence: str, given: tuple[int, str, str], expected: tuple[int, str, str]) -> None:
+    assert normalise("c", *given, _fetch(sequence)) == expected
 
 
 def test_long_alleles_rotate_while_sliding() -> None:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DataError
+from engine.genome.variants import trim
 from engine.genome.windows import (
-    apply_alleles,
+    edit_positions,
+    edit_tokens,
     onto_reference,
     reverse_complement,
     text_from_tokens,
@@ -17,6 +19,18 @@ from engine.genome.windows import (
 )
 
 sequences = st.text("ACGTN", max_size=40)
+Allele = tuple[int, str, str]
+
+
+def apply(text: str, start: int, alleles: list[Allele]) -> tuple[str, np.ndarray]:
+    """Text and positions of a window with alleles (start, REF, ALT) put in, trimmed first as records are."""
+    edits = []
+    for at, ref, alt in alleles:
+        shift, short_ref, short_alt = trim(ref, alt)
+        if short_ref or short_alt:
+            edits.append((at + shift, len(short_ref), tokens_from_text(short_alt)))
+    found = edit_tokens(tokens_from_text(text), start, edits)
+    return text_from_tokens(found), edit_positions(start, start + len(text), edits)
 
 
 @given(sequences)
@@ -80,9 +94,22 @@ def test_reverse_complement_values() -> None:
     ],
 )
 def test_alleles_in_a_window(alleles: list[tuple[int, str, str]], text: str, positions: list[int]) -> None:
-    edited = apply_alleles(tokens_from_text("ACGTACGT"), 100, alleles)
-    assert text_from_tokens(edited.tokens) == text
-    assert edited.positions.tolist() == positions
+    found, places = apply("ACGTACGT", 100, alleles)
+    assert (found, places.tolist()) == (text, positions)
+
+
+@pytest.mark.parametrize(
+    ("ref", "alt", "text", "positions"),
+    [
+        # As written, ATG for G pairs A with G; trimmed it would lose A and T, and G would stay where it was.
+        (3, "G", "GTACGT", [100, 103, 104, 105, 106, 107]),
+        (1, "CA", "CACGTACGT", [100, 100, 101, 102, 103, 104, 105, 106, 107]),
+    ],
+)
+def test_edits_pair_as_they_are_written(ref: int, alt: str, text: str, positions: list[int]) -> None:
+    edits = [(100, ref, tokens_from_text(alt))]
+    assert text_from_tokens(edit_tokens(tokens_from_text("ACGTACGT"), 100, edits)) == text
+    assert edit_positions(100, 108, edits).tolist() == positions
 
 
 @pytest.mark.parametrize(
@@ -96,7 +123,7 @@ def test_alleles_in_a_window(alleles: list[tuple[int, str, str]], text: str, pos
 )
 def test_clashing_alleles_are_refused(alleles: list[tuple[int, str, str]]) -> None:
     with pytest.raises(DataError, match="change the same place of one copy"):
-        apply_alleles(tokens_from_text("ACGTACGT"), 100, alleles)
+        apply("ACGTACGT", 100, alleles)
 
 
 @st.composite
@@ -125,10 +152,10 @@ def test_whole_sequence_is_the_haplotype_in_any_order(
         expected = expected[:at] + alt + expected[at + len(ref) :]
     shuffled = list(alleles)
     rng.shuffle(shuffled)  # type: ignore[attr-defined]
-    edited = apply_alleles(tokens_from_text(text), 0, shuffled)
-    assert text_from_tokens(edited.tokens) == expected
-    assert len(edited.positions) == len(expected)
-    assert (np.diff(edited.positions) >= 0).all()
+    found, places = apply(text, 0, shuffled)
+    assert found == expected
+    assert len(places) == len(expected)
+    assert (np.diff(places) >= 0).all()
 
 
 @given(edits(), st.integers(0, 30), st.integers(0, 30))
@@ -137,32 +164,32 @@ def test_a_part_of_a_window_is_the_window_of_the_part(
 ) -> None:
     text, alleles = case
     low = min(low, len(text))
-    whole = apply_alleles(tokens_from_text(text), 0, alleles)
-    part = apply_alleles(tokens_from_text(text[low : low + num]), low, alleles)
-    inside = (whole.positions >= low) & (whole.positions < low + num)
-    assert (part.tokens == whole.tokens[inside]).all()
-    assert (part.positions == whole.positions[inside]).all()
+    whole, places = apply(text, 0, alleles)
+    part, own = apply(text[low : low + num], low, alleles)
+    inside = (places >= low) & (places < low + num)
+    assert part == "".join(base for base, one in zip(whole, inside, strict=True) if one)
+    assert (own == places[inside]).all()
 
 
 def test_values_come_back_onto_the_reference() -> None:
-    edited = apply_alleles(tokens_from_text("ACGTAC"), 10, [(11, "CG", "C"), (14, "A", "ATT")])
-    assert edited.positions.tolist() == [10, 11, 13, 14, 14, 14, 15]
+    _, places = apply("ACGTAC", 10, [(11, "CG", "C"), (14, "A", "ATT")])
+    assert places.tolist() == [10, 11, 13, 14, 14, 14, 15]
     values = np.array([[1, 2, 3, 4, 9, 5, 6], [-1, -2, -3, -4, -9, -5, -6]], dtype=np.float32)
-    found = onto_reference(values, edited.positions, start=10, end=16)
+    found = onto_reference(values, places, start=10, end=16)
     assert found.tolist() == [[1, 2, 0, 3, 9, 6], [-1, -2, 0, -3, -4, -6]]
-    assert onto_reference(values, edited.positions, start=12, end=14, fill=-7).tolist() == [[-7, 3], [-7, -3]]
-    assert onto_reference(values, edited.positions, start=30, end=32).tolist() == [[0, 0], [0, 0]]
-    assert onto_reference(values, edited.positions, start=8, end=11).tolist() == [[0, 0, 1], [0, 0, -1]]
+    assert onto_reference(values, places, start=12, end=14, fill=-7).tolist() == [[-7, 3], [-7, -3]]
+    assert onto_reference(values, places, start=30, end=32).tolist() == [[0, 0], [0, 0]]
+    assert onto_reference(values, places, start=8, end=11).tolist() == [[0, 0, 1], [0, 0, -1]]
 
 
 @given(edits(), st.integers(0, 2**31))
 def test_onto_reference_agrees_with_a_plain_loop(case: tuple[str, list[tuple[int, str, str]]], seed: int) -> None:
     text, alleles = case
-    edited = apply_alleles(tokens_from_text(text), 5, [(at + 5, ref, alt) for at, ref, alt in alleles])
-    values = np.random.default_rng(seed).normal(size=(3, len(edited.tokens))).astype(np.float32)
+    found, places = apply(text, 5, [(at + 5, ref, alt) for at, ref, alt in alleles])
+    values = np.random.default_rng(seed).normal(size=(3, len(found))).astype(np.float32)
     expected = np.zeros((3, len(text)), dtype=np.float32)
     for place in range(len(text)):
-        standing = values[:, edited.positions == place + 5]
+        standing = values[:, places == place + 5]
         if standing.shape[1]:
             expected[:, place] = standing.max(axis=1)
-    assert (onto_reference(values, edited.positions, start=5, end=5 + len(text)) == expected).all()
+    assert (onto_reference(values, places, start=5, end=5 + len(text)) == expected).all()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.errors import DataError, InputError
 from engine.io import bgzf
 from engine.io.bcf import BcfSource, frame_marks
+from engine.io.regions import parse_regions
 from engine.io.variants import open_variants
 from tests.engine.io.files import HEADER, LINES, many_lines, read_all, write_bcf
 
@@ -110,7 +111,9 @@ def test_it_travels_to_other_processes(tmp_path: Path) -> None:
 
 def test_an_unsorted_file_stops(tmp_path: Path) -> None:
     source = open_variants(write_bcf(tmp_path / "x", [LINES[2], LINES[0]]))
-    with pytest.raises(InputError, match=r"record 1 .* at chr1:10 comes after chr1:20"):
+    with pytest.raises(
+        InputError, match=r"record 1 .* at chr1:10 comes after chr1:20.*bcftools sort -Ob -o sorted\.bcf"
+    ):
         source.scan(records_per_shard=2, bytes_per_shard=1 << 20)
 
 
@@ -147,6 +150,18 @@ def test_frames_that_cannot_be_are_refused(tmp_path: Path) -> None:
     path.write_bytes(bgzf.compress(inner[:40]) + bgzf.EOF)
     with pytest.raises(InputError, match="ends inside its header"):
         open_variants(path)
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_record_of_length_0_is_selected_by_plan_and_reader_alike(tmp_path: Path, length: int) -> None:
+    path = write_bcf(tmp_path / "x", [LINES[0], LINES[2]])
+    inner = bytearray(b"".join(data for _, data, _ in bgzf.read_blocks(path)))
+    rlen = 9 + int.from_bytes(inner[5:9], "little") + 16
+    assert inner[rlen : rlen + 4] == b"\1\0\0\0"
+    inner[rlen : rlen + 4] = length.to_bytes(4, "little")
+    path.write_bytes(bgzf.compress(bytes(inner)) + bgzf.EOF)
+    records, _ = read_all(BcfSource(path, regions=parse_regions(["chr1:10-10"])))
+    assert [record.line.split(b"\t")[1] for record in records] == [b"10"]
 
 
 def test_marks() -> None:

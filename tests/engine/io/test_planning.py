@@ -16,7 +16,7 @@ from engine.io.source import Scan
 
 def _plan(sizes: list[int], runs: list[int], *, records: int, size: int) -> Scan:
     """Records of the given sizes on one contig, handed over in runs; offsets are ten times stream positions."""
-    planner = Planner("x", records_per_shard=records, bytes_per_shard=size)
+    planner = Planner("x", records_per_shard=records, bytes_per_shard=size, how_to_sort="so")
     marks = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     edges = sorted({0, len(sizes), *(run for run in runs if run < len(sizes))})
     for low, high in itertools.pairwise(edges):
@@ -49,12 +49,13 @@ def test_runs_do_not_show(sizes: list[int], runs: list[int], records: int, size:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=10))
 def test_order_is_refused_exactly_where_it_breaks(sites: list[tuple[str, int]]) -> None:
-    planner = Planner("x", records_per_shard=3, bytes_per_shard=99)
+    planner = Planner("x", records_per_shard=3, bytes_per_shard=99, how_to_sort="so")
     broken = _first_break(sites)
     for index, (contig, start) in enumerate(sites):
         marks = np.array([index, index + 1])
         if index == broken:
-            with pytest.raises(InputError, match=rf"^x: record {index} .* at {contig}:{start + 1} comes after "):
+            words = rf"^x: record {index} .* at {contig}:{start + 1} comes after .*; sort it: so$"
+            with pytest.raises(InputError, match=words):
                 planner.add(contig, [start], marks=marks, locate=int)
             return
         planner.add(contig, [start], marks=marks, locate=int)
@@ -70,7 +71,7 @@ def _first_break(sites: list[tuple[str, int]]) -> int | None:
 
 
 def test_lines_that_do_not_parse_are_counted_and_not_compared() -> None:
-    planner = Planner("x", records_per_shard=9, bytes_per_shard=99)
+    planner = Planner("x", records_per_shard=9, bytes_per_shard=99, how_to_sort="so")
     planner.add("c", [5], marks=np.array([0, 1]), locate=int)
     planner.add(None, [None, None], marks=np.array([1, 2, 3]), locate=int)
     planner.add("c", [4 + 1], marks=np.array([3, 4]), locate=int)

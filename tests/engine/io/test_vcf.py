@@ -27,6 +27,7 @@ from engine.io.vcf import (
     header_info_ids,
     parse_line,
     remove_info,
+    remove_info_lines,
     splice_info,
 )
 from tests.engine.io.files import HEADER, LINES, many_lines, read_all, text, write_bgzf, write_plain
@@ -397,6 +398,26 @@ def test_header_words_are_read() -> None:
     header = b"##contig=<ID=HLA-A*01:01,assembly=x,length=12>\n##contig=<length=5,ID=b>\n##contig=<ID=c>\n#CHROM\n"
     assert header_contigs(header) == {"HLA-A*01:01": 12, "b": 5, "c": None}
     assert header_info_ids(HEADER) == {"AF", "END", "T"}
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (b'##INFO=<ID=A,Number=1,Type=String,Description="as in <x,ID=B>">', "A"),
+        (b'##INFO=<Number=1,Description="say \\"x\\",ID=B",ID=A,Type=String>', "A"),
+        (b"##INFO=<ID=A,Number=1,Type=String,Description=none,ID=B>", "A"),
+        (b"##INFO=<Number=1,IDX=3,ID=A>", "A"),
+    ],
+)
+def test_the_first_id_outside_quotes_is_the_id(line: bytes, name: str) -> None:
+    assert header_info_ids(line + b"\n#CHROM\n") == {name}
+    assert remove_info_lines(line + b"\n#CHROM\n", ["B"]) == line + b"\n#CHROM\n"
+    assert remove_info_lines(line + b"\n#CHROM\n", [name]) == b"#CHROM\n"
+
+
+def test_a_length_in_quotes_is_text() -> None:
+    header = b'##contig=<ID=a,note="x,length=5",length=7>\n##contig=<ID=b,note="x,length=5,ID=c">\n#CHROM\n'
+    assert header_contigs(header) == {"a": 7, "b": None}
 
 
 def test_header_contigs_are_those_of_pysam(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import registry
+from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.errors import InputError
 from engine.models.dilated_conv import (
     COMPONENT,
@@ -20,6 +21,7 @@ from engine.models.dilated_conv import (
     multiply_adds,
     spliceai_params,
 )
+from tests.toys import golden
 from tests.toys.models import randomised
 
 torch.set_num_threads(1)
@@ -262,3 +264,41 @@ def test_a_window_within_the_context_is_refused():
         model(one_hot(1, 30))
     with pytest.raises(ValueError, match="length must exceed"):
         multiply_adds(SMALL, length=30)
+
+
+def golden_numbers(norm, nonlinearity):
+    """(3, 4): some outputs of a network filled by formula."""
+    params = DilatedConvParams(**{**dataclasses.asdict(SMALL), "norm": norm, "nonlinearity": nonlinearity})
+    model = golden.filled(DilatedConv(params))
+    encoder = OneHot(OneHotParams())
+    with torch.inference_mode():
+        return model(encoder.tensor(torch.from_numpy(encoder.encode(golden.TEXT * 2))[None]))["splice"][
+            0, :, ::12
+        ].numpy()
+
+
+@pytest.mark.parametrize(
+    ("norm", "nonlinearity", "expected"),
+    [
+        (
+            "batch",
+            "relu",
+            [
+                [0.1591288, 0.1559696, 0.1587894, 0.1579998],
+                [0.2883197, 0.2853196, 0.2880403, 0.2872826],
+                [0.5525515, 0.5587108, 0.5531703, 0.5547177],
+            ],
+        ),
+        (
+            "layer",
+            "gelu",
+            [
+                [0.1632915, 0.1636243, 0.1636251, 0.1651471],
+                [0.3685431, 0.3687267, 0.3690349, 0.369415],
+                [0.4681653, 0.467649, 0.4673399, 0.4654379],
+            ],
+        ),
+    ],
+)
+def test_golden_numbers_of_this_version(norm, nonlinearity, expected):
+    golden.check(COMPONENT, 1, golden_numbers(norm, nonlinearity), expected)

@@ -1,7 +1,9 @@
 """Judges: sums over letters in plain Python."""
 
 import dataclasses
+import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from engine import registry
 from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.errors import InputError
-from engine.models._folder import load_members
+from engine.models import splice_grammar
+from engine.models._folder import check_members, load_members
 from engine.models.dilated_conv import DilatedConv, DilatedConvParams
 from engine.models.splice_grammar import (
     COMPONENT,
@@ -22,6 +25,7 @@ from engine.models.splice_grammar import (
     set_hexamers,
     set_matrix,
 )
+from tests.toys import golden
 from tests.toys.models import randomised, splice_grammar_toy, splice_motif_scores
 
 torch.set_num_threads(1)
@@ -31,8 +35,8 @@ TEXTS = st.text(alphabet="ACGTN", min_size=1, max_size=30)
 SPANS = st.tuples(st.integers(-9, 5), st.integers(1, 8)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
-def encode(text, *, unknown="zero"):
-    encoder = OneHot(OneHotParams(unknown=unknown))
+def encode(text):
+    encoder = OneHot(OneHotParams())
     return encoder.tensor(torch.from_numpy(encoder.encode(text))[None])
 
 
@@ -87,11 +91,10 @@ def test_grammars_equal_sums_over_letters(acceptor, donor, middle, seed):
     assert torch.equal(found["hexamer"][0], scores)
 
 
-@pytest.mark.parametrize("unknown", ["zero", "quarter"])
-def test_an_n_in_a_hexamer_gives_zero(unknown):
+def test_an_n_in_a_hexamer_gives_zero():
     model = random_model(SpliceGrammarParams(net=NET, acceptor_span=(0, 1), donor_span=(0, 1)))
     with torch.inference_mode():
-        found = model(encode("AAAAA" + "ACGTACGTNACGTACGT" + "AAAAA", unknown=unknown))["hexamer"][0, 0]
+        found = model(encode("AAAAA" + "ACGTACGTNACGTACGT" + "AAAAA"))["hexamer"][0, 0]
     assert [at for at in range(17) if found[at] == 0] == [3, 4, 5, 6, 7, 8]
 
 
@@ -198,3 +201,42 @@ def test_tables_of_another_shape_or_without_numbers_are_refused():
         set_hexamers(model, torch.full((4096,), -torch.inf))
     with pytest.raises(ValueError, match="site must be 'acceptor' or 'donor', found 'branch'"):
         set_matrix(model, "branch", torch.zeros(4, 9))
+
+
+def golden_numbers():
+    """Every sixth output of each channel of a model filled by formula, (6, 5)."""
+    params = SpliceGrammarParams(net=NET, acceptor_span=(-4, 2), donor_span=(-1, 4), donor_offset=1)
+    model = golden.filled(SpliceGrammar(params))
+    with torch.inference_mode():
+        found = model(encode(golden.TEXT))
+    return torch.cat([found[name][0, :, ::6] for name in ("splice", "pwm", "hexamer")]).numpy()
+
+
+def test_golden_numbers_of_this_version():
+    expected = [
+        [0.3765976, 0.6164222, 0.4975395, 0.6302646, 0.3665881],
+        [0.2273069, 0.3021864, 0.2465771, 0.241133, 0.1519297],
+        [0.3960955, 0.0813914, 0.2558833, 0.1286023, 0.4814822],
+        [0.6871139, 0.4173738, -0.5596979, 0.2552381, 1.9385151],
+        [2.5413013, 0.2641453, 0.5437952, -0.0672956, 1.4541686],
+        [-0.4913397, 0.4463152, 0, 0.4254439, -0.1357207],
+    ]
+    golden.check(COMPONENT, 2, golden_numbers(), expected)
+
+
+def test_the_version_moves_with_that_of_the_network_within(monkeypatch):
+    monkeypatch.setattr(DilatedConv, "RESULT_VERSION", DilatedConv.RESULT_VERSION + 1)
+    spec = importlib.util.spec_from_file_location("splice_grammar_again", splice_grammar.__file__)
+    again = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, again)
+    spec.loader.exec_module(again)
+    assert again.COMPONENT.RESULT_VERSION == COMPONENT.RESULT_VERSION + 1
+
+
+def test_an_encoder_that_splits_an_n_is_refused(tmp_path):
+    made = splice_grammar_toy(tmp_path / "toy")
+    SpliceGrammar.check_encoder(OneHot(OneHotParams()))
+    quarter = dataclasses.replace(made, encoder={"name": "one_hot", "params": {"unknown": "quarter"}})
+    for opened in (check_members, load_members):
+        with pytest.raises(InputError, match=r"splice_grammar reads N as zeros, and the encoder gives 'quarter'; use"):
+            opened(quarter)

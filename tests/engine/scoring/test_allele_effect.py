@@ -12,8 +12,9 @@ from engine.errors import InputError
 from engine.genome.windows import reverse_complement, text_from_tokens
 from engine.models._info import HeadInfo
 from engine.scoring._contract import AlleleRow, ScoringUnit
-from engine.scoring.allele_effect import AlleleEffect, AlleleEffectParams
+from engine.scoring.allele_effect import COMPONENT, AlleleEffect, AlleleEffectParams
 from tests.engine.scoring.stubs import fetch_from, model_info
+from tests.toys import golden
 
 WIDTH = 5
 COUNT = HeadInfo("count", ("A", "C", "G", "T"), "softplus", "paired", ((0, 3), (1, 2)))
@@ -144,3 +145,47 @@ def test_tags_hold_one_value_per_alt():
     scorer = AlleleEffect(AlleleEffectParams(channels=("A", "T")), model_info(4, COUNT))
     alleles = [[AlleleRow("C", "A", None, (0.25, -1e-9), None)], [AlleleRow("C", "*", None, None, "star_allele")]]
     assert scorer.info_values(alleles) == [("RPL_EFFECT_A", ["0.2500", "."]), ("RPL_EFFECT_T", ["0.0000", "."])]
+
+
+# SNV, MNV, deletion, insertion, delins.
+GOLDEN_ALLELES = ((20, "G", "T"), (14, "ATG", "GTC"), (23, "AAGT", "A"), (9, "G", "GTTA"), (5, "GCA", "TTTTA"))
+
+
+def golden_numbers(reduction):
+    """(5, 4): effects of the alleles on the four counts."""
+    text = golden.TEXT.replace("N", "A")
+    given_ = {"window_bp": 9, "reduction": reduction, "both_strands": True}
+    return [effect(text, *one, track=skewed_track, **given_) for one in GOLDEN_ALLELES]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        (
+            "difference",
+            [
+                [0, 0, -0.2222222, 0.2222222],
+                [-0.2222222, 0.2222222, 0, 0],
+                [0, 0.1111111, -0.1111111, 0],
+                [0.0555556, -0.2222222, -0.1111111, 0.2777778],
+                [-0.1666667, -0.2222222, -0.3888889, 0.7777778],
+            ],
+        ),
+        (
+            "log_ratio",
+            [
+                [0, 0, -0.5849614, 0.6520753],
+                [-0.7369639, 0.4854261, 0, 0],
+                [0, 0.5849603, -0.263034, 0],
+                [0.1375033, -0.9999968, -0.3219274, 0.7004385],
+                [-0.5849611, -1.5849538, -1.4594275, 1.3536352],
+            ],
+        ),
+        (
+            "max_abs_over_window",
+            [[0, 0, -0.5, 0.5], [-0.5, 0.5, 0.5, 0], [-0.5, 0.5, -0.5, 0], [0.5, 0, -0.5, 0.5], [-1, -0.5, -0.5, 1.5]],
+        ),
+    ],
+)
+def test_golden_numbers_of_this_version(reduction, expected):
+    golden.check(COMPONENT, 1, golden_numbers(reduction), expected)

@@ -11,8 +11,9 @@ from engine.errors import InputError
 from engine.genome.windows import reverse_complement, text_from_tokens
 from engine.scoring import _exon_sites
 from engine.scoring._contract import AlleleRow, Prepared, ScoringUnit
-from engine.scoring.splice_delta import SpliceDelta, SpliceDeltaParams
+from engine.scoring.splice_delta import COMPONENT, SpliceDelta, SpliceDeltaParams
 from tests.engine.scoring.stubs import GRAMMAR, SPLICE, fetch_from, model_info, transcript
+from tests.toys import golden
 
 CONTEXT = 12
 HIGH, LOW = 0.75, 0.0625
@@ -136,6 +137,38 @@ def test_the_exon_that_holds_pos_else_the_nearest_edge(start, exon):
     """Edges at 3 and 20: 11 is 8 from the one and 9 from the other; edges at 39 and 56: 47 and 48 likewise."""
     found = values_of(TEXT, PLUS, start, TEXT[start], "A" if TEXT[start] != "A" else "C")
     assert found["exon_start"] == exon
+
+
+@pytest.mark.parametrize(("start", "end"), [(8, 13), (11, 13), (12, 14), (12, 45), (2, 22), (45, 49), (47, 48)])
+@pytest.mark.parametrize("at", [12, 21, 47, 48])
+def test_padding_chooses_no_other_exon(start, end, at):
+    """12 is nearest to the exon at 20 and 11 to the one before it: the base that changes decides, not POS."""
+    if not start <= at < end:
+        start, end = min(start, at), max(end, at + 1)
+    base = "ACGT"["ACGT".index(TEXT[at]) - 1]
+    alt = TEXT[start:at] + base + TEXT[at + 1 : end]
+    assert values_of(TEXT, PLUS, start, TEXT[start:end], alt) == values_of(TEXT, PLUS, at, TEXT[at], base)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ACGT", min_size=60, max_size=60), st.integers(0, 59), st.integers(0, 12), st.integers(0, 12))
+def test_a_padded_snv_has_the_exon_columns_of_the_snv(text, at, left, right):
+    """Whatever is written around it, as long as the gene holds the written POS."""
+    start, end = max(0, at - left), min(60, at + 1 + right)
+    base = "ACGT"["ACGT".index(text[at]) - 1]
+    alt = text[start:at] + base + text[at + 1 : end]
+    assert values_of(text, PLUS, start, text[start:end], alt) == values_of(text, PLUS, at, text[at], base)
+
+
+@pytest.mark.parametrize("letters", [str.upper, str.lower])
+def test_soft_masked_sequence_is_sequence_in_the_compatibility_mode(letters):
+    """The exon begins with A: an A put before it moves no site, though the file has its repeats in lower case."""
+    made = scorer(distance=3, compatibility="spliceai-1.3.1")
+    assert made.written_letters
+    for start, ref, alt in ((19, "G", "GA"), (20, "A", "AA"), (39, "A", "AA")):
+        found = values_of(letters(TEXT), PLUS, start, ref, alt, made=made)
+        assert found == values_of(TEXT, PLUS, start, ref, alt, made=scorer(distance=3)), start
+        assert found["acceptor_logit_change"] == 0.0
 
 
 def test_a_tie_between_exons_goes_to_the_lowest():
@@ -313,7 +346,8 @@ def test_the_window_suffices(data):
     alt = ref[0] + data.draw(st.text("ACGT", min_size=num_ins, max_size=num_ins))
     assume(alt != ref)
     held = transcript(((0, 3), (20, 40), (57, 60)), "-" if is_minus else "+")
-    reading = _exon_sites.exon_reading(ScoringUnit("c", 60, start, ref, alt), held, fetch_from(text), reach=15)
+    unit = ScoringUnit("c", 60, start, ref, alt)
+    reading = _exon_sites.exon_reading(unit, held, fetch_from(text), position=start, reach=15)
     assume(reading.start == 20)
     # Repeats that let the indel slide over an edge have an answer of their own.
     assume(not any(reading.left <= edge <= reading.right + reading.num_ref for edge in (20, 39, 40)))
@@ -343,3 +377,19 @@ def test_the_window_suffices(data):
     assert [found[name] for name in names] == pytest.approx(
         [b - a for a, b in zip(before, after, strict=True)], abs=1e-5
     )
+
+
+def golden_numbers():
+    """(4, 7): the columns for an SNV at the donor, one in the exon, an insertion and a deletion in it."""
+    alleles = ((40, "G", "C"), (30, TEXT[30], "G"), (27, TEXT[27], TEXT[27] + "GAG"), (33, TEXT[33:36], TEXT[33]))
+    return [list(values_of(TEXT, PLUS, *one).values()) for one in alleles]
+
+
+def test_golden_numbers_of_this_version():
+    expected = [
+        [20, 40, 0, -3.7892, -2, 0, -2.3946],
+        [20, 40, 0, 0, 0, -7, -0.36801],
+        [20, 40, 0, 0, 0, -9, -0.37315],
+        [20, 40, 0, 0, 0, -3, -0.2856],
+    ]
+    golden.check(COMPONENT, 3, golden_numbers(), expected)

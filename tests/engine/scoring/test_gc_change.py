@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from engine.scoring._contract import AlleleRow, InfoField, ScoringUnit, encode_info, float_text
-from engine.scoring.gc_change import GcChange, GcChangeParams
+from engine.scoring.gc_change import COMPONENT, GcChange, GcChangeParams
 from tests.engine.scoring.stubs import fetch_from
+from tests.toys import golden
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,12 @@ def test_texts_of_info_values():
     assert [float_text(one) for one in (None, 0.12345, -0.00001, 1.0)] == [".", "0.1235", "0.0000", "1.0000"]
     assert encode_info("HLA-A;B=C, D%:E") == "HLA-A%3BB%3DC%2C%20D%25%3AE"
     assert encode_info("") == "."
+
+
+def test_golden_numbers_of_this_version():
+    scorer = GcChange(GcChangeParams(), None)
+    found = [
+        scorer.score(scorer.prepare(ScoringUnit("c", 10, 0, ref, alt), fetch_from(ref)), ())
+        for ref, alt in (("ACG", "T"), ("T", "GCA"), ("GATTACA", "GNC"))
+    ]
+    golden.check(COMPONENT, 1, found, [[-2 / 3], [2 / 3], [2 / 3 - 2 / 7]])

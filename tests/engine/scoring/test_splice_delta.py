@@ -10,9 +10,10 @@ from engine.errors import InputError
 from engine.genome.windows import reverse_complement, text_from_tokens
 from engine.models._info import HeadInfo
 from engine.scoring._contract import AlleleRow, Prepared, ScoringUnit, SkippedAllele
-from engine.scoring.splice_delta import NAMES, SpliceDelta, SpliceDeltaParams, nearest_edge
+from engine.scoring.splice_delta import COMPONENT, DECIMALS, NAMES, SpliceDelta, SpliceDeltaParams, nearest_edge
 from tests.engine.scoring import spliceai_oracle as oracle
 from tests.engine.scoring.stubs import answer, clean, fetch_from, model_info, site_values, transcript
+from tests.toys import golden
 
 CONTEXT = 4
 PEER = "spliceai-1.3.1"
@@ -162,18 +163,69 @@ def motif_track(window):
     return np.array([np.zeros(len(acceptor)), acceptor, donor], dtype=np.float32)
 
 
-def count(text, start, ref, alt, *, strand="+", exons=None, **params):
+def count(text, start, ref, alt, *, strand="+", exons=None, noise=0.0, **params):
     scorer = make(**{"distance": 10, **params})
     held = transcript(exons or ((0, len(text)),), strand)
     prepared = scorer.prepare(ScoringUnit("c", len(text), start, ref, alt, held), fetch_from(text))
     assert isinstance(prepared, Prepared)
     tracks = [{"splice": motif_track(text_from_tokens(window))} for window in prepared.windows]
+    tracks[1]["splice"] += noise * np.sin(np.arange(tracks[1]["splice"].size, dtype=np.float32)).reshape(3, -1)
     values = scorer.score(prepared, tracks)
     return {name: (values[i], values[4 + i]) for i, name in enumerate(NAMES)} | {"flags": values[9]}
 
 
 #       0         1         2
 PLUS = "CCCCCCCCCCAGCCCCGTCCCCCCCCCC"  # acceptor at 12, donor at 15
+
+
+@pytest.mark.parametrize("strand", ["+", "-"])
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize(("start", "ref", "alt"), [(16, "G", "C"), (20, "C", "T"), (13, "CCC", "C"), (8, "C", "CTT")])
+def test_the_last_digits_decide_nothing(start, ref, alt, mask, strand):
+    """Neither DP nor what masking takes away, where nothing changed or several changed alike."""
+    text = PLUS if strand == "+" else reverse_complement(PLUS)
+    ref, alt = (ref, alt) if strand == "+" else (text[start : start + len(ref)], text[start] + alt[1:])
+    ref, alt = (ref, "ACGT"["ACGT".index(ref) - 1]) if len(ref) == len(alt) == 1 else (ref, alt)
+    exons = ((0, 4), (12, 16), (24, 28))
+    calm = count(text, start, ref, alt, strand=strand, exons=exons, mask=mask)
+    for noise in (3e-6, -3e-6):
+        assert count(text, start, ref, alt, strand=strand, exons=exons, mask=mask, noise=noise) == calm
+
+
+@pytest.mark.parametrize(("start", "ref", "alt"), [(14, "C", "T"), (14, "CCGT", "C"), (14, "C", "CTTT")])
+def test_beyond_the_reach_of_the_allele_nothing_changes(start, ref, alt):
+    """Two bases of context on either side: from 12 to two past the end of REF, whatever the model says elsewhere."""
+    scorer = make(distance=10)
+    unit = ScoringUnit("c", len(PLUS), start, ref, alt, transcript(((0, len(PLUS)),)))
+    prepared = scorer.prepare(unit, fetch_from(PLUS))
+    tracks = [{"splice": np.zeros((3, len(window) - CONTEXT), dtype=np.float32)} for window in prepared.windows]
+    low, num_alt = prepared.reading.low, len(alt)
+    for place in range(tracks[1]["splice"].shape[1]):
+        tracks[1]["splice"][:] = 0
+        tracks[1]["splice"][1, place] = 0.5
+        # Of the ALT window: two before the first base of ALT, and two past its last.
+        within = start - 2 <= low + place < start + num_alt + 2
+        values = scorer.score(prepared, tracks)
+        assert values[0] == (0.5 if within else 0.0), place
+        assert [str(value) for value in values[1:4]] == ["0.0"] * 3
+        if not within:
+            assert values[4:8] == (-10,) * 4
+
+
+def test_the_compatibility_mode_takes_the_raw_largest():
+    """As the tool does: a difference in the last digit is a difference, near the allele or not."""
+    found = count(PLUS, 20, "C", "T", compatibility=PEER, distance=5, noise=1e-7)
+    assert 0 < found["ag"][0] < 1e-6
+    assert count(PLUS, 20, "C", "T", distance=5, noise=1e-7)["ag"] == (0.0, -5)
+
+
+def test_changes_are_told_to_as_many_decimals_as_are_compared():
+    scorer = make(distance=1)
+    prepared = scorer.prepare(ScoringUnit("c", 28, 14, "C", "T", transcript(((0, 28),))), fetch_from(PLUS))
+    tracks = [{"splice": np.zeros((3, 3), dtype=np.float32)} for _ in range(2)]
+    tracks[1]["splice"][1] = [0.1234564, 0.1234562, 0.1]
+    values = scorer.score(prepared, tracks)
+    assert DECIMALS == 5 and (values[0], values[4]) == (0.12346, -1)
 
 
 def test_losing_a_donor():
@@ -366,3 +418,59 @@ def test_the_spliceai_tag_is_laid_out_as_spliceai_does():
     expected = "A|ONE|0.10|0.50|0.00|0.00|1|-2|3|4,A|TWO|0.20|0.40|0.00|1.00|5|6|7|8,AT|ONE|.|.|.|.|.|.|.|."
     assert scorer.spliceai_value(alleles) == expected
     assert scorer.spliceai_value(alleles[2:]) is None
+
+
+# SNV, MNV, deletion, insertion, delins.
+GOLDEN_ALLELES = ((20, "G", "T"), (14, "ATG", "GTC"), (23, "AAGT", "A"), (9, "G", "GTTA"), (11, "TCC", "AAAAG"))
+
+
+def golden_numbers(alleles, strand="+", **params):
+    """(alleles, 9): the four DS, the four DP and the largest DS, with the stubs' track for a model."""
+    text = golden.TEXT.replace("N", "A")
+    scorer = make(distance=6, **params)
+    held = transcript(((2, 9), (14, 22), (30, 37)), strand)
+    units = [ScoringUnit("c", len(text), *one, held) for one in alleles]
+    return [answer(scorer, unit, fetch_from(text), CONTEXT)[:9] for unit in units]
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        (
+            {},
+            [
+                [0.4375, 0.5625, 0.5625, 0.375, 0, 1, 0, -2, 0.5625],
+                [0.0625, 0.375, 0.5, 0.25, 0, -1, 2, 3, 0.5],
+                [0.125, 0.5625, 0.1875, 0.625, 4, 3, 5, 1, 0.625],
+                [0.0625, 0.3125, 0.375, 0, 0, 1, 1, -6, 0.375],
+                [0.625, 0.75, 0.5625, 0.5, 1, 4, 3, 1, 0.75],
+            ],
+        ),
+        (
+            {"strand": "-", "mask": True},
+            [
+                [0.5625, 0, 0.25, 0, -1, 0, 0, -2, 0.5625],
+                [0.4375, 0, 0.5, 0, 2, 1, -1, -2, 0.5],
+                [0, 0, 0.375, 0, -6, 1, 5, 1, 0.375],
+                [0, 0, 0.4375, 0, -1, 0, 2, -6, 0.4375],
+                [0.3125, 0, 0.5625, 0, 2, -2, 2, -2, 0.5625],
+            ],
+        ),
+    ],
+)
+def test_golden_numbers_of_this_version(given_, expected):
+    golden.check(COMPONENT, 3, golden_numbers(GOLDEN_ALLELES, **given_), expected)
+
+
+def test_golden_numbers_of_the_compatibility_mode():
+    found = golden_numbers([GOLDEN_ALLELES[i] for i in (0, 2, 3)], compatibility=PEER)
+    golden.check(
+        COMPONENT,
+        3,
+        found,
+        [
+            [0.4375, 0.5625, 0.5625, 0.375, 0, 1, 0, -2, 0.5625],
+            [0.125, 0.5625, 0.1875, 0.625, 4, 3, 5, 1, 0.625],
+            [0.0625, 0.3125, 0.375, 0, 0, 1, 1, -6, 0.375],
+        ],
+    )
