@@ -51,7 +51,7 @@ def command(
     ]
 
 
-def screenshot(page: Path, picture: Path, *, width: int = 1200, height: int = 1250, scale: float = 1.0) -> None:
+def screenshot(page: Path, picture: Path, *, width: int = 1200, height: int = 1500, scale: float = 1.0) -> None:
     """Write the top `height` CSS pixels of `page` as PNG."""
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("report", type=Path, help="report.html of a finished run")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/demo-report.png"), help="default: %(default)s")
     parser.add_argument("--width", type=int, default=1200, help="CSS pixels, default %(default)s")
-    parser.add_argument("--height", type=int, default=1250, help="CSS pixels, default %(default)s")
+    parser.add_argument("--height", type=int, default=1500, help="CSS pixels, default %(default)s")
     parser.add_argument("--scale", type=float, default=1.0, help="picture pixels per CSS pixel, default %(default)s")
     given = parser.parse_args(arguments)
     if not given.report.is_file():

@@ -278,7 +278,7 @@ def _nested(figures: list[Figure]) -> dict[str, Any]:
     """Panel, rows, score, metric: [value, low, high, count], numbers that JSON has."""
     made: dict[str, Any] = {}
     for f in figures:
-        numbers = [None if not np.isfinite(v) else round(float(v), 4) for v in (f.value, f.low, f.high)]
+        numbers = [None if not np.isfinite(v) else round(float(v), 5) for v in (f.value, f.low, f.high)]
         made.setdefault(f.panel, {}).setdefault(f.rows, {}).setdefault(f.score, {})[f.metric] = [*numbers, f.num]
     return made
 

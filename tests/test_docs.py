@@ -29,6 +29,14 @@ def test_links_lead_somewhere(page):
     assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_are_there(page):
+    pictures = [page.parent / name for name in re.findall(r"!\[[^]]*\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))]
+    assert pictures or page.name != "README.md"
+    for picture in pictures:
+        assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n"), picture
+
+
 def test_promises_name_tests_that_exist():
     named = re.findall(r"`(tests/[^`:]+)::([a-z0-9_]+)`", (ROOT / "docs/promises.md").read_text(encoding="utf-8"))
     assert len(named) > 20

@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.errors import InputError, ReplisomeError, SystemFailure
 from engine.runtime import layout
+from engine.storage import faults
 from engine.storage.store import Store
 
 LEASE_SECONDS = 60.0
@@ -116,8 +117,9 @@ class RunLock:
     def _beat(self) -> None:
         while not self._stop.wait(min(_BEAT_SECONDS, self._lease_s / 4)):
             try:
-                if self.is_ours():
-                    self._tell()
+                with faults.exempt():
+                    if self.is_ours():
+                        self._tell()
             except (OSError, ReplisomeError):
                 continue  # a beat missed; the lease is many beats long
 

@@ -148,7 +148,7 @@ class VariantJob:
         return found
 
     def _refget(self, contigs: Mapping[str, int]) -> dict[str, str]:
-        return {contig: self.reference.refget(contig) for contig in contigs}
+        return self.reference.refget_many(contigs)
 
     def facts(self, contigs: Mapping[str, int]) -> dict[str, Any]:
         """What the manifest tells of the run: no time, host or path."""

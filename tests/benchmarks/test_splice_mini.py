@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,14 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import splice_accuracy
-from splice_mini import data, grammar, training
-
+from benchmarks import splice_accuracy, train_splice_mini
+from benchmarks.splice_mini import card, data, grammar, training
 from engine.genome.windows import reverse_complement, text_from_tokens, tokens_from_text
+from engine.models._info import ZOO, open_model
 from engine.models.splice_grammar import SpliceGrammar, SpliceGrammarParams
 
+ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(7)
 
 
@@ -31,7 +33,7 @@ def bases(length: int) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Toy data sets in the layout of the real ones; the second GUE acceptor holds 30 bases of a test sequence."""
     root = tmp_path_factory.mktemp("data")
-    for name in (*data.LICENCES, data.VEXSEQ, data.BRCA1):
+    for name in (*data.SOURCES, data.VEXSEQ, data.BRCA1):
         (root / name).parent.mkdir(exist_ok=True)
     test = bases(60)
     gue = [(f"{bases(198)}AG{bases(200)}", 0), (f"{bases(50)}{reverse_complement(test)[10:40]}{bases(318)}AG", 0)]
@@ -194,7 +196,8 @@ def test_figures_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     }
     (tmp_path / "data" / "000").mkdir(parents=True)
     pq.write_table(pa.table(rows), tmp_path / "data" / "000" / "part-0.parquet")
-    monkeypatch.setattr(sys, "argv", ["splice_accuracy.py", str(tmp_path), "--json", str(tmp_path / "f.json")])
+    run = str(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["splice_accuracy.py", run, "--members", run, "--json", str(tmp_path / "f.json")])
     monkeypatch.setattr(splice_accuracy, "SAMPLES", 50)
     splice_accuracy.main()
     printed = capsys.readouterr().out
@@ -207,5 +210,177 @@ def test_figures_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert "spearman -1.000" in lines["vexseq", "all", "pwm_change"]
     assert "auroc 1.000" in lines["brca1", "splice_region", "-inclusion_change"]
     assert "auroc 0.500" in lines["brca1", "splice_region", "ds_max"]
+    nested = json.loads((tmp_path / "f.json").read_text())
+    assert nested["member 0"] == {
+        "all": {"inclusion_change": {"pearson": [1.0, 1.0, 1.0, num], "spearman": [1.0, 1.0, 1.0, num]}},
+        "splice_region": {"-inclusion_change": {"auroc": [1.0] * 3 + [20]}, "ds_max": {"auroc": [0.5] * 3 + [20]}},
+    }
     with pytest.raises(SystemExit, match="output folder of a run"):
         splice_accuracy.read_run(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [
+        ("info_PANEL", "no column info_PANEL in .*: score with --keep-info PANEL, as"),
+        ("info_DPSI", "no column info_DPSI in .*: score with --keep-info DPSI, as"),
+        ("info_CLASS", "no column info_CLASS in .*: score with --keep-info CLASS, as"),
+        ("pwm_change", "no column pwm_change in .*: score with splice_delta with --exon-sites, as"),
+        ("ds_max", "no column ds_ag, ds_al, ds_dg, ds_dl in .*: score with splice_delta"),
+    ],
+)
+def test_a_run_without_a_needed_column_is_one_sentence(tmp_path: Path, absent: str, said: str) -> None:
+    names = (
+        "contig",
+        "state",
+        "inclusion_change",
+        "pwm_change",
+        "ds_max",
+        "info_DPSI",
+        "info_CLASS",
+        "info_CONSEQUENCE",
+    )
+    rows = {"record": [0, 1], "info_PANEL": ["vexseq", "brca1"]} | {name: ["scored", "1"] for name in names}
+    del rows[absent]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table(rows), tmp_path / "data" / "part-0.parquet")
+    with pytest.raises(SystemExit, match=said):
+        splice_accuracy.read_run(tmp_path)
+
+
+def test_rows_without_a_number_take_no_part() -> None:
+    """A measured value or a score that is missing leaves its row out, and spoils no figure."""
+    truth = np.linspace(-40, 40, 20)
+    change = truth.copy()
+    change[3] = np.nan
+    table = {
+        "record": np.arange(20),
+        "contig": np.array([f"c{i % 7}" for i in range(20)], object),
+        "info_PANEL": np.array(["vexseq"] * 20, object),
+        "info_DPSI": np.array([None, *map(str, truth[1:])], object),
+        "inclusion_change": change,
+        "pwm_change": change,
+        "ds_max": np.full(20, 0.5),
+        "info_GCHROM": np.array([f"chr{i % 7}" for i in range(20)], object),
+    }
+    found = [
+        f for f in splice_accuracy.vexseq_figures(table) if f.metric == "pearson" and f.score == "inclusion_change"
+    ]
+    assert found[0].num == 18
+    assert sum(f.num for f in found[1:]) == 18
+    assert all(f.value == pytest.approx(1.0) for f in found if f.num > 1)
+
+
+FIGURES = {
+    "a": {"x": {"pearson": [0.5836, 0.4, -0.1, 9], "abs_auroc": [0.1, 0, 1, 9]}, "y": {"pearson": [-0.25, None, 1, 9]}}
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{{cells a/x}}", ".584 (.40 to -.10)"),
+        ("{{cells a}} |", ".584 (.40 to -.10) | -.250 (none to 1.00) |"),
+        ("{{values a/*/pearson}}, {{values a/x/abs_auroc}}", ".584, -.250, .100"),
+        ("{{range a/*/pearson}}", "-.25 to .58"),
+    ],
+)
+def test_the_card_is_filled_from_the_figures(text: str, filled: str) -> None:
+    assert card.fill(text, FIGURES) == filled
+    assert "{{" not in card.fill(text, {}) and "not measured" in card.fill(text, {})
+    with pytest.raises(SystemExit, match="no figure at 'a/z'"):
+        card.fill("{{cells a/z}}", FIGURES)
+
+
+def rounded(figure: list[float]) -> tuple[str, str, str]:
+    """Value, low and high as a card writes them, by decimal rounding."""
+    texts = (f"{figure[0]:.3f}", f"{figure[1]:.2f}", f"{figure[2]:.2f}")
+    value, low, high = (text.replace("0.", ".", 1) if abs(float(text)) < 1 else text for text in texts)
+    return value, low, high
+
+
+def test_the_shipped_card_says_the_figures_of_the_shipped_json() -> None:
+    """Every row of its tables, read back by label; and metrics, figures.json and the README of the repository agree."""
+    figures = json.loads((ROOT / "benchmarks/splice_mini/figures.json").read_text())
+    info = open_model("splice-mini")
+    assert info.metrics == figures
+    text = (ZOO / "splice-mini/README.md").read_text()
+    assert text.rstrip() == card.fill((ROOT / "benchmarks/splice_mini/card.md").read_text(), figures).rstrip()
+    vexseq, brca1 = figures["vexseq"], figures["brca1"]
+    wanted = {
+        "inclusion change": vexseq["all"]["inclusion_change"],
+        "position weight matrix alone (floor)": vexseq["all"]["pwm_change (floor)"],
+        "PSI change": vexseq["all"]["psi_change"],
+        "acceptor (20 intron, 3 exon bases)": vexseq["acceptor"]["inclusion_change"],
+        "donor (3 exon, 6 intron bases)": vexseq["donor"]["inclusion_change"],
+        "rest of the exon": vexseq["exon"]["inclusion_change"],
+        "rest of the intron": vexseq["intron"]["inclusion_change"],
+    }
+    for label, expected in wanted.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {label} |")]
+        found = re.findall(r"(-?[.0-9]+) \((-?[.0-9]+) to (-?[.0-9]+)\)", line)
+        assert found == [rounded(expected[metric]) for metric in list(expected)[: len(found)]] and len(found) >= 2
+    for label, name in (("splice region (74, 229)", "splice_region"), ("pooled (173, 515)", "pooled")):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {label} |")]
+        found = re.findall(r"(-?[.0-9]+) \((-?[.0-9]+) to (-?[.0-9]+)\)", line)
+        order = ("-inclusion_change", "ds_max", "-pwm_change (floor)", "phyloP (control)")
+        assert found == [rounded(brca1[name][score]["auroc"]) for score in order]
+
+
+def test_the_readme_and_the_panels_say_the_same_figures() -> None:
+    figures = json.loads((ROOT / "benchmarks/splice_mini/figures.json").read_text())
+    every, region = figures["vexseq"]["all"], figures["brca1"]["splice_region"]
+    ours, floor, scaled = every["inclusion_change"], every["pwm_change (floor)"], every["pwm on the PSI scale (floor)"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"Pearson {ours['pearson'][0]:.2f}, Spearman {ours['spearman'][0]:.2f}" in readme
+    assert f"beside {floor['pearson'][0]:.2f} and {floor['spearman'][0]:.2f} of a position weight matrix" in readme
+    aurocs = (region[name]["auroc"][0] for name in ("-inclusion_change", "-pwm_change (floor)"))
+    assert "(AUROC {:.2f}; matrix {:.2f})".format(*aurocs) in readme
+    panels = " ".join((ROOT / "examples/splice/panels.yaml").read_text().split())
+    said = f"Pearson {scaled['pearson'][0]:.2f}, Spearman {scaled['spearman'][0]:.2f}".replace("0.", ".")
+    assert said in panels
+
+
+def test_one_network_alone_is_a_folder_without_the_figures_of_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train", "--weights-from", str(ZOO / "splice-mini"), "--members", "1", "-o", str(tmp_path / "one")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    train_splice_mini.main()
+    torch.use_deterministic_algorithms(False)
+    one, whole = open_model(tmp_path / "one"), open_model("splice-mini")
+    assert (one.name, one.members, one.metrics) == ("splice-mini-1", 1, {})
+    assert one.files[0][2] == whole.files[1][2]
+    assert one.training_data == whole.training_data
+    assert "not measured" in (tmp_path / "one/README.md").read_text()
+
+
+def test_every_source_is_named_with_commit_path_cut_and_terms() -> None:
+    for entry in open_model("splice-mini").training_data:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", entry["repository"])
+        assert entry["path"].startswith("data/") and entry["rows"] and entry["terms"]
+        assert re.fullmatch("[0-9a-f]{64}", entry["sha256"])
+
+
+SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
+
+
+def test_every_benchmark_loads_as_a_script_from_anywhere(tmp_path: Path) -> None:
+    """As `python benchmarks/X.py` finds its imports: nothing of the repository on the path but what X puts there."""
+    assert len(SCRIPTS) > 5
+    code = (
+        "import runpy, sys\n"
+        "for script in sys.argv[1:]:\n"
+        "    kept = list(sys.path)\n"
+        "    runpy.run_path(script, run_name='loaded')\n"
+        "    sys.path[:] = kept\n"
+        "    for name in [n for n in sys.modules if n.split('.')[0] in ('benchmarks', 'tests')]:\n"
+        "        del sys.modules[name]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *(str(ROOT / "benchmarks" / name) for name in SCRIPTS)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
