@@ -20,6 +20,7 @@ MAX_POS = (1 << 31) - 1
 """Largest POS: the VCF specification holds integers to 32 bits."""
 
 _has_span = re.compile(r"(?P<contig>.+):(?P<begin>[0-9]+)(?P<dash>-(?P<end>[0-9]*))?").fullmatch
+_has_thousands = re.compile(r"[:-][0-9]{1,3},[0-9]{3}(?![0-9A-Za-z_.:])").search
 _has_braces = re.compile(r"\{(?P<contig>[^{}]+)\}(?P<rest>:[0-9]+(-[0-9]*)?)?").fullmatch
 _SYNTAX = "write contig, contig:pos, contig:begin-end or contig:begin- with 1-based positions"
 
@@ -45,6 +46,10 @@ def parse_regions(texts: Sequence[str], bed_path: str | Path | None = None) -> l
     Raises:
         InputError: a region or row that does not parse.
     """
+    for joined in texts:
+        if _has_thousands(joined):
+            fix = "write plain numbers, as in chr1:1000-2000; commas separate regions"
+            raise InputError("positions hold thousands separators", where=f"region {joined!r}", fix=fix)
     found = [_parse_region(text) for joined in texts for text in joined.split(",") if text.strip()]
     if bed_path is not None:
         found.extend(_read_region_file(Path(bed_path)))

@@ -134,10 +134,23 @@ def commit(
 def finished_outcome(run: Run) -> RunOutcome:
     """The outcome of a run that is finished already; nothing is computed."""
     manifest = layout.read_sealed(run.store, layout.MANIFEST)
+    _check_results(run.store, manifest)
     if not run.lock.is_ours():
         forget_dead(run.store)
     tidy(run.store)
     return RunOutcome(run.store.uri, Totals(**manifest["totals"]), manifest["results"], True, manifest)
+
+
+def _check_results(store: Store, manifest: Mapping[str, Any]) -> None:
+    """A look, not a check of every byte: nobody should be told "finished" over results that are gone."""
+    files = committed_files(store, manifest)
+    for name in manifest["results"]:
+        if not store.exists(name) or store.size(name) != files[name].bytes:
+            raise DataError(
+                f"{name} of this finished run is missing or cut",
+                where=store.uri,
+                fix="restore it, or score anew with --force; `replisome verify` checks all of it",
+            )
 
 
 def tidy(store: Store) -> None:

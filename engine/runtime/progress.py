@@ -25,14 +25,16 @@ def check_mode(mode: str) -> None:
 class Progress:
     """Counts records and rows; writes to standard error."""
 
-    def __init__(self, mode: str, *, total: int, done: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, mode: str, *, total: int, done: int = 0, rejected: int = 0, stream: TextIO | None = None
+    ) -> None:
         check_mode(mode)
         self._stream = stream or sys.stderr
         self._mode = ("bar" if self._stream.isatty() else "plain") if mode == "auto" else mode
         self._total = total
         self._done = done
         self._at_start = done
-        self._rejected = 0
+        self._rejected = rejected
         self._rows = 0
         self._began = time.monotonic()
         self._last = self._began if self._mode == "plain" else 0.0

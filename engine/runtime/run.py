@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -137,7 +138,7 @@ class Run:
         )
         self.timings["plan_s"] = time.monotonic() - began
         for note in scan.notes:
-            self.log.warning(note)
+            self.warn(note)
         if _stat(source.path) != before:
             raise InputError("the input changed while it was read", where=source.path, fix="run again once it is whole")
         self._adopt(scan, source.path)
@@ -165,6 +166,12 @@ class Run:
         self.num_records = scan.num_records
         self.input_digest = scan.digest
         self._inputs = {"path": path, "digest": scan.digest, **_stat(path)}
+
+    def warn(self, sentence: str) -> None:
+        """Into the log, and before the user's eyes unless all progress is off."""
+        self.log.warning(sentence)
+        if self.context.progress != "none":
+            print(f"replisome: note: {sentence}", file=sys.stderr)
 
     # Freeze
 
@@ -198,7 +205,19 @@ class Run:
                 where=self.store.uri,
                 fix="restore it, choose another output, or use --force to score anew",
             )
+        self._refuse_foreign(results)
         self._frozen = self._write_frozen(spec, results)
+
+    def _refuse_foreign(self, results: Sequence[str]) -> None:
+        """A folder that is no run may hold somebody's files under the very names that we would write."""
+        names = (*results, layout.FILES, layout.REPORT_JSON, layout.REPORT_HTML)
+        there = [name for name in names if self.store.exists(name) or (name[-1] == "/" and self.store.list(name[:-1]))]
+        if there:
+            raise InputError(
+                f"this folder is no run of ours and already holds {', '.join(there)}",
+                where=self.store.uri,
+                fix="choose another output, or move them away",
+            )
 
     @property
     def result_key(self) -> str:
@@ -268,7 +287,10 @@ class Run:
         done = self.book.totals()
         self.log.info("%d shards to run, %d already done", len(pending), done.shards)
         publisher = PartPublisher(self.store.uri, schema_name, schema_version, self.lock.owner)
-        progress = Progress(self.context.progress, total=self.num_records, done=done.records_in)
+        rejected_before = done.states.get("rejected", 0)
+        progress = Progress(
+            self.context.progress, total=self.num_records, done=done.records_in, rejected=rejected_before
+        )
         limit = _RejectLimit(max_reject_fraction, self.num_records, done)
 
         def on_receipt(receipt: Receipt) -> None:
@@ -352,7 +374,7 @@ class _RejectLimit:
                 f"{self._rejected:,} rows rejected of {self._records:,} records, more than the limit of "
                 f"{self._fraction:.2%} ({reasons})",
                 where="max_reject_fraction",
-                fix="look at rejects/ in the output, mend the input, or raise --max-rejects and run again to resume",
+                fix="rejects/ in the output says why; raise --max-rejects to resume, or give mended input a new output",
             )
 
 
@@ -394,8 +416,9 @@ def set_aside(store: Store) -> None:
         for name in store.list(folder):
             if layout.is_part(name) or layout.is_segment(name):
                 store.delete(name)
-    for name in (*_results(store), *layout.OWN_FILES):
-        store.delete(name)
+    if store.exists(layout.RUN):
+        for name in (*_results(store), *layout.OWN_FILES):
+            store.delete(name)
 
 
 def _results(store: Store) -> list[str]:

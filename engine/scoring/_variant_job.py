@@ -107,7 +107,7 @@ class VariantJob:
         stages, options = self.stages, self.options
         return {
             **self._components(),
-            "regions": sorted({f"{region.contig}:{region.start}-{region.end}" for region in stages.regions}),
+            "regions": sorted({f"{region.contig}:{region.start + 1}-{region.end}" for region in stages.regions}),
             "tables": [tables.VARIANT_SCORES_VERSION, tables.REJECTS_VERSION, tables.PLAN_VERSION],
             "all_transcripts": stages.all_transcripts,
             "contig_aliases": dict(stages.contig_aliases),

@@ -514,7 +514,7 @@ def test_rejects_over_the_limit_stop_the_run_and_a_higher_limit_resumes_it(works
     )
     assert "(alt_equals_ref 1, bad_allele 2, bad_position 2, breakend 2, malformed_record 1, ref_mis" in done.stderr
     assert "star_allele" not in done.stderr
-    assert "look at rejects/ in the output, mend the input, or raise --max-rejects" in done.stderr
+    assert "rejects/ in the output says why; raise --max-rejects to resume" in done.stderr
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert replisome_here(*workspace.arguments(tmp_path / "out")).returncode == 0
     assert_same_results(tmp_path / "out", calm)

@@ -257,7 +257,11 @@ def _cluster(address: str) -> Iterator[None]:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError("Ray is not installed", where="--executor ray", fix="pip install 'replisome[ray]'") from error
+        raise InputError(
+            "Ray is not installed",
+            where="--executor ray",
+            fix="`make venv` in a checkout installs it; elsewhere pip install 'replisome[ray]'",
+        ) from error
     started = not ray.is_initialized()
     # Sockets need a short path, so the folder is not below the output.
     folder = tempfile.mkdtemp(prefix="rpl-", dir="/tmp" if Path("/tmp").is_dir() else None)

@@ -239,3 +239,19 @@ def test_overlap_is_what_trying_each_region_gives(spans: list[tuple[int, int]], 
     truth = any(start < region.end and region.start < start + size for region in regions)
     assert RegionSet(regions).overlap("a", start, start + size) == truth
     assert not RegionSet(regions).overlap("b", start, start + size)
+
+
+@pytest.mark.parametrize("text", ["chr1:1,000-10,100", "chr1:10,080", "chr1:5-1,000,000", "chr2,chr1:1,000"])
+def test_thousands_separators_are_refused(text):
+    """A comma separates regions: read on, these would silently select something else."""
+    with pytest.raises(InputError, match="positions hold thousands separators; write plain numbers"):
+        parse_regions([text])
+
+
+@pytest.mark.parametrize("text", ["chr1:100,200", "1:5-100,22:7", "chr1:5,chr1:900", "chr1:5-10,100kb"])
+def test_a_region_beside_a_contig_that_begins_with_a_digit(text):
+    if text == "chr1:100,200":  # a contig named 200, or a hundred thousand two hundred: refused, since nobody can tell
+        with pytest.raises(InputError):
+            parse_regions([text])
+        return
+    assert len(parse_regions([text])) == 2

@@ -8,7 +8,7 @@ import os
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import InputError, RejectLimitError, SystemFailure
+from engine.errors import DataError, InputError, RejectLimitError, SystemFailure
 from engine.runtime import layout
 from engine.runtime.run import Execution
 from engine.runtime.verify import verify
@@ -153,6 +153,26 @@ def test_force_that_fails_its_checks_destroys_nothing(numbers, calm, tmp_path):
     with pytest.raises(FileNotFoundError):
         run_numbers(str(tmp_path / "no such input"), str(output), execution=ONE, force=True)
     assert result_bytes(output) == before
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_somebody_elses_files_are_never_overwritten(numbers, tmp_path, force):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "report.html").write_text("mine")
+    with pytest.raises(
+        InputError, match=r"this folder is no run of ours and already holds report.html; choose another"
+    ):
+        run_numbers(str(numbers), str(output), execution=ONE, force=force)
+    assert (output / "report.html").read_text() == "mine"
+
+
+def test_a_finished_run_whose_results_are_gone_does_not_say_finished(numbers, tmp_path):
+    output = tmp_path / "out"
+    run_numbers(str(numbers), str(output), execution=ONE)
+    (output / "squares.gz").unlink()
+    with pytest.raises(DataError, match=r"squares.gz of this finished run is missing or cut; restore it"):
+        run_numbers(str(numbers), str(output), execution=ONE)
 
 
 def test_parts_without_their_key_are_refused(numbers, tmp_path):
