@@ -566,7 +566,7 @@ def test_a_block_that_rots_while_the_run_is_stopped(workspace, calm, tmp_path):
         (["--scorer", "splice_delta", "--distance", "30"], "scorer was gc_change, now splice_delta"),
         (["--keep-info", "AF"], r"keep_info was \[\], now \['AF'\]"),
         (["--bcf"], r"outputs was \['vcf'\], now \['vcf', 'bcf'\]"),
-        (["-r", "chr1"], r"regions was \[\], now \['chr1:0-2147483647'\]"),
+        (["-r", "chr1"], r"regions was \[\], now \['chr1:1-2147483647'\]"),
     ],
 )
 def test_other_settings_are_refused_by_name(workspace, tmp_path, more, difference):
