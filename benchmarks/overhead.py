@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks
 from benchmarks.synthetic import write_gene, write_reference, write_sites
 
 _COMMAND = [sys.executable, "-c", "from jobs.cli import main; main()"]
-_RECORDS_PER_SHARD = 250
+_RECORDS_PER_SHARD = 1000  # the default of the command
 _NUM_BASES = 2_000_000
 
 
