@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -184,7 +183,6 @@ def test_snv_needs_no_reference() -> None:
     assert normalise("c", 7, "CA", "TGG", fetch) == (7, "CA", "TGG")
 
 
-@pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools judges here")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_bcftools_norm_agrees(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
