@@ -67,7 +67,7 @@ soak: $(VENV)/dev.stamp ## run the long tests
 GPU_PYTHON = $(BIN)/python
 gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/dev.stamp) ## run the tests and the benchmark that need a CUDA device
 	@$(GPU_PYTHON) -m pytest -m gpu --timeout=600 tests/engine/models tests/engine/encoders tests/engine/scoring $(ARGS)
-	@$(GPU_PYTHON) -m benchmarks.device_predictor --device cuda
+	@$(GPU_PYTHON) -m benchmarks.cones --device cuda
 
 bench: $(VENV)/dev.stamp demo ## run the comparisons behind the figures in benchmarks/results (about an hour)
 	@$(BIN)/python -m benchmarks.splice_accuracy $(DEMO)

@@ -64,7 +64,7 @@ def _parameter(model: type[Spec], option: Option) -> inspect.Parameter:
     text = " ".join((option.doc or field.description or "").split())
     name, metavar = _parameter_name(option), _metavar(option, field)
     if not option.flags[0].startswith("-"):
-        return _keyword(name, Annotated[str, typer.Argument(help=text, metavar=metavar)])
+        return _positional(name, typer.Argument(help=text, metavar=metavar), required=field.is_required())
     kind = _kind(option, field)
     if kind is bool:
         return _keyword(name, Annotated[bool, typer.Option(*option.flags, help=text, show_default=False)], False)
@@ -78,6 +78,10 @@ def _parameter(model: type[Spec], option: Option) -> inspect.Parameter:
         if kind is list
         else _keyword(name, Annotated[kind | None, info], None)
     )
+
+
+def _positional(name: str, info: Any, *, required: bool) -> inspect.Parameter:
+    return _keyword(name, Annotated[str, info]) if required else _keyword(name, Annotated[str | None, info], None)
 
 
 def _metavar(option: Option, field: Any) -> str:

@@ -58,6 +58,19 @@ class _Verbs(TyperGroup):
         super().format_commands(ctx, formatter)
 
 
+class _Models(TyperGroup):
+    """`models [NAME]` shows models; `models import ...` is a command of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = next((word for word in args if not word.startswith("-")), "")
+        if first in self.commands:
+            # An empty NAME, so that the command's name is not taken for a model's.
+            at = args.index(first)
+            return super().parse_args(ctx, [*args[:at], "", *args[at:]])
+        ctx.allow_interspersed_args = True
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="replisome",
     cls=_Verbs,
@@ -169,16 +182,103 @@ def job_schema(
     _finish(lambda: _say(json.dumps(_spec.spec_class(job).model_json_schema(), indent=2)), debug=debug)
 
 
-@app.command("models")
+models_app = typer.Typer(
+    cls=_Models, invoke_without_command=True, subcommand_metavar="| import ...", rich_markup_mode=None
+)
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
 def models(
-    name: Annotated[str | None, typer.Argument(help="a model by name, or a model folder: shows its facts")] = None,
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="a model by name, or a model folder: shows its facts")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the models that ship, or show the facts of one."""
+    """List the models that ship, show the facts of one, or import networks."""
     from jobs import _models
 
-    _finish(lambda: _say(*(_models.facts(name, as_json) if name else _models.listing(as_json))), debug=debug)
+    if ctx.invoked_subcommand is None:
+        _finish(lambda: _say(*(_models.facts(name, as_json) if name else _models.listing(as_json))), debug=debug)
+
+
+@models_app.command("import")
+def import_networks(
+    origin: Annotated[str, typer.Argument(metavar="spliceai|openspliceai", help="whose networks they are")],
+    *,
+    folder: Annotated[
+        str,
+        typer.Option("--from", metavar="DIR", help="your own install: SpliceAI's package, or a folder of .pt files"),
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="MODEL", help="the model folder to make")],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="you have read and accept the licence of the weights")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Turn networks of your own install into a model folder, once: SpliceAI's Keras files, OpenSpliceAI's .pt files.
+
+    The licence of the weights is shown and asked for on a terminal, and recorded in the folder. Nothing in the files is
+    run or unpickled, and neither TensorFlow nor the package they belong to is needed.
+    """
+    from jobs import _models
+
+    def work() -> None:
+        ask = _models.terminal_question()
+        _models.import_networks(origin, folder, output, accept_licence=accept_licence, say=_say, ask=ask)
+
+    _finish(work, debug=debug)
+
+
+store_app = typer.Typer(no_args_is_help=True, help="Keep scores from run to run: list a score store, import others'.")
+app.add_typer(store_app, name="store")
+
+
+@store_app.command("import")
+def store_import(
+    scores: Annotated[str, typer.Argument(metavar="FILE", help="a VCF with INFO/SpliceAI, or run:DIR, a finished run")],
+    *,
+    store: Annotated[str, typer.Option("--store", metavar="DIR", help="the score store: a local path, s3:// or gs://")],
+    source: Annotated[str, typer.Option("--source", metavar="NAME", help="who made the scores; rows name it")],
+    reference: Annotated[str, typer.Option("--reference", "-f", help="reference genome they were made on")],
+    genes: Annotated[str | None, typer.Option("--genes", "-g", help="annotation that they were made with")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="model that they are of")] = None,
+    scorer: Annotated[str | None, typer.Option("--scorer", help="scorer that they are of")] = None,
+    distance: Annotated[int | None, typer.Option("--distance", help="its distance, bp")] = None,
+    mask: Annotated[bool, typer.Option("--mask", help="the scores are masked")] = False,
+    compatibility: Annotated[str | None, typer.Option("--compatibility", help="its compatibility mode")] = None,
+    all_transcripts: Annotated[bool, typer.Option("--all-transcripts", help="a row per transcript")] = False,
+    contig_alias: Annotated[list[str], typer.Option("--contig-alias", metavar="NAME=VALUE")] = [],  # noqa: B006
+    settings: Settings = [],  # noqa: B006 (typer copies it)
+    debug: Debug = False,
+) -> None:
+    """Take scores that others computed into a score store; a run looks into them where --store-sources names them."""
+    given = {
+        **{"IN": scores, "--reference": reference, "--genes": genes, "--model": model, "--scorer": scorer},
+        **{"--distance": distance, "--mask": mask, "--compatibility": compatibility},
+        **{"--all-transcripts": all_transcripts, "--contig-alias": contig_alias},
+    }
+
+    def work() -> None:
+        from jobs import _store
+
+        _say(*_store.import_scores(given, settings, store=store, source=source))
+
+    _finish(work, debug=debug)
+
+
+@store_app.command("list")
+def store_list(
+    store: Annotated[str, typer.Argument(metavar="DIR", help="the score store")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """What a score store holds: for each model and settings its sources, segments, rows and bytes."""
+    from jobs import _store
+
+    _finish(lambda: _say(*_store.listing(store, as_json)), debug=debug)
 
 
 @app.command("jobs")

@@ -11,6 +11,7 @@ from engine.runtime.inputs import is_run, local_input
 from engine.runtime.install import check_installation
 from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
 from engine.scoring._panels import Panel
+from engine.scoring._score_store import FrozenStore
 from engine.scoring._variant_job import JOB, SCHEMA_NAME, JobOptions, VariantJob, default_workers
 from engine.scoring._variant_results import RESULTS, VCF
 from engine.scoring._variant_stages import VariantStages
@@ -49,15 +50,18 @@ def plan(spec: ScoreVariantsSpec, context: RunContext) -> list[PlanLine]:
 def _planned(spec: ScoreVariantsSpec, context: RunContext, run: Run, *, only_look: bool = False) -> VariantJob:
     check_installation()
     _check_reach(spec)
-    job = VariantJob(_stages(spec, run.store), _options(spec, context), _execution(spec))
+    path = spec.input.path
+    variants = None if path is None else local_input(path, run.store, result=VCF)
+    job = VariantJob(stages_of(spec, run.store, variants=variants), _options(spec, context), _execution(spec))
     job.plan(run)
-    run.freeze(job.key(run.contigs), _frozen(spec), results=RESULTS, only_look=only_look)
+    choices = job.freeze_store(run, only_look=only_look)
+    run.freeze(job.key(run.contigs), _frozen(spec), results=RESULTS, choices=choices, only_look=only_look)
     return job
 
 
 def _check_reach(spec: ScoreVariantsSpec) -> None:
     """What is spooled or fetched here lies on this machine alone; the nodes of a cluster would not find it."""
-    inputs = (spec.input.path, spec.reference, spec.genes or "")
+    inputs = (spec.input.path or "", spec.reference, spec.genes or "")
     near = next((one for one in inputs if one == "-" or "://" in one), None)
     if near is not None and spec.execution.address is not None:
         raise InputError(
@@ -67,10 +71,18 @@ def _check_reach(spec: ScoreVariantsSpec) -> None:
         )
 
 
-def _stages(spec: ScoreVariantsSpec, store: Store) -> VariantStages:
+def stages_of(spec: ScoreVariantsSpec, store: Store, *, variants: str | None) -> VariantStages:
+    """What the spec asks of every shard.
+
+    Args:
+        spec: the spec.
+        store: fetched inputs lie in its scratch.
+        variants: the input on a local path; None where it is made from the reference.
+    """
+    reference, path = local_input(spec.reference, store), spec.input.path
     return VariantStages(
-        input_path=local_input(spec.input.path, store, result=VCF),
-        reference_path=local_input(spec.reference, store),
+        input_path=variants or reference,
+        reference_path=reference,
         genes_path=None if spec.genes is None else local_input(spec.genes, store),
         model=spec.model,
         scorer=spec.scorer.name,
@@ -82,9 +94,14 @@ def _stages(spec: ScoreVariantsSpec, store: Store) -> VariantStages:
         device=spec.execution.device,
         precision=spec.execution.precision,
         micro_batch=spec.execution.micro_batch,
+        incremental=spec.execution.incremental,
+        phased=spec.phased,
+        sample=spec.sample,
         spliceai_info=spec.outputs.spliceai_info,
         write_vcf=spec.outputs.vcf,
-        rescore=is_run(spec.input.path),
+        rescore=path is not None and is_run(path),
+        all_snvs=spec.input.all_snvs,
+        store=None if spec.store.path is None else FrozenStore(spec.store.path, sources=spec.store.sources),
     )
 
 
@@ -92,6 +109,7 @@ def _options(spec: ScoreVariantsSpec, context: RunContext) -> JobOptions:
     return JobOptions(
         records_per_shard=spec.execution.records_per_shard,
         bytes_per_shard=spec.execution.bytes_per_shard,
+        gene_names=spec.input.genes,
         bcf=spec.outputs.bcf,
         vep_tab=spec.outputs.vep_tab,
         partition_by_contig=spec.outputs.partition_by_contig,

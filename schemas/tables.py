@@ -91,3 +91,17 @@ FILES = pa.schema(
         field("rows", pa.int64(), "rows, where the file is a table"),
     ]
 )
+
+SCORE_STORE_VERSION = 1
+# Key columns of a score store's segments; the columns of the scorer follow. One file holds one reference sequence.
+SCORE_STORE = pa.schema(
+    [
+        field("norm_start", pa.int64(), "0-based start of the normal form; the join key", nullable=False),
+        field("norm_ref", pa.string(), "REF of the normal form", nullable=False),
+        field("norm_alt", pa.string(), "ALT of the normal form", nullable=False),
+        field("start", pa.int64(), "0-based start of REF as written", nullable=False),
+        field("ref", pa.string(), "REF as written, upper case", nullable=False),
+        field("alt", pa.string(), "ALT as written, upper case", nullable=False),
+        field("transcript", pa.string(), "digest of strand, bounds and exons; empty without genes", nullable=False),
+    ]
+)

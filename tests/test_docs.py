@@ -16,7 +16,7 @@ from schemas.jobs.score_variants import OPTIONS, ScoreVariantsSpec
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = {"run", "plan", "verify", "schema", "models", "jobs", "version"}
+COMMANDS = {"run", "plan", "verify", "schema", "models", "jobs", "version", "store"}
 
 
 def blocks(language: str) -> list[str]:
@@ -56,6 +56,8 @@ def test_commands_of_the_readme_exist():
 
 def test_options_of_the_readme_exist():
     known = {flag for option in OPTIONS for flag in option.flags} | {"--set", "--force", "--debug", "--custom"}
+    known |= {"--from", "--accept-licence", "--no-deps", "--target"}  # of `models import`, and pip's
+    known |= {"--source"}  # of `store import`
     assert not set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - known
 
 

@@ -13,7 +13,7 @@ from engine.genome.variants import VariantRecord
 class Shard:
     """A range of the input; the unit of work, retry and commit.
 
-    `begin` and `end` are BGZF virtual offsets, byte offsets or row numbers, as the source has it.
+    `begin` and `end` are BGZF virtual offsets, byte offsets, row numbers or places on its contig, as the source has it.
     A record belongs to the shard that holds its start.
     """
 
@@ -65,11 +65,14 @@ class Scan:
 
 
 class VariantSource(Protocol):
-    """A VCF, BCF or Parquet variant table, opened on a local path."""
+    """A VCF, BCF or Parquet variant table, opened on a local path, or records made from the reference there."""
 
     path: str
-    header: bytes
-    """The VCF header text, every line ending in a newline, `#CHROM` line included (made up for tables)."""
+
+    @property
+    def header(self) -> bytes:
+        """The VCF header text, every line ending in a newline, `#CHROM` line included (made up where there is none)."""
+        ...
 
     def scan(
         self,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import InputError, SystemFailure
+from engine.genome.reference import ReferenceGenome
 from engine.io import bgzf
+from engine.io.all_snvs import AllSnvs
 from engine.io.bcf import BcfSource, is_bcf
 from engine.io.regions import Region
 from engine.io.source import VariantSource
@@ -19,6 +21,23 @@ from engine.io.vcf import VcfSource
 _SNIFF_BYTES = 1 << 16
 _PARQUET = b"PAR1"
 _VCF = (b"##", b"#CHROM")
+
+
+def open_source(
+    path: str | Path, reference: ReferenceGenome, *, regions: Sequence[Region], all_snvs: bool
+) -> VariantSource:
+    """What a run scores: the variants of a file, or every SNV of the regions, made from the reference.
+
+    Args:
+        path: the file of variants; not looked at for `all_snvs`.
+        reference: the genome.
+        regions: regions to keep, or to make SNVs of.
+        all_snvs: whether SNVs are made.
+
+    Raises:
+        InputError: as `open_variants` and `AllSnvs`.
+    """
+    return AllSnvs(reference, regions=regions) if all_snvs else open_variants(path, regions=regions)
 
 
 def open_variants(path: str | Path, *, regions: Sequence[Region] = ()) -> VariantSource:

@@ -16,17 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.models._conv_stack import INPUT, ConvLayer, ConvStack
 from engine.models._info import HeadInfo
 
 NORMS = ("batch", "layer", "none")
-NONLINEARITIES = ("relu", "gelu", "silu")
+NONLINEARITIES = ("relu", "gelu", "silu", "leaky_relu")
 ACTIVATIONS = ("softmax", "sigmoid", "softplus", "identity")
+_LEAK = 0.1
 _KERAS_MOMENTUM = 0.01  # Keras' 0.99, counted the other way round
 _MAX_CONTEXT_BP = 4_000_000
 
@@ -45,7 +48,7 @@ class DilatedConvParams:
         head_width: 1: a 1x1 convolution gives the outputs; wider (odd): act, convolution of this width, act before it.
         norm: "batch", "layer" (over the channels of one position) or "none".
         norm_epsilon: added to the variance (0.001 in SpliceAI, which is Keras' default).
-        nonlinearity: "relu", "gelu" or "silu".
+        nonlinearity: "relu", "gelu", "silu" or "leaky_relu" (slope 0.1, as OpenSpliceAI has it).
         head: name of the head.
         outputs: names of its channels.
         activation: "softmax" over channels, "sigmoid", "softplus" or "identity".
@@ -263,6 +266,32 @@ class DilatedConv(nn.Module):
         act = self.params.nonlinearity
         return _act(self.wide(_act(x, act, own=total is not None)), act, own=True)
 
+    def conv_stack(self) -> ConvStack:
+        """The network as a list of convolutions, each with what it reads: the same function, layer by layer."""
+        act = self.params.nonlinearity
+        layers = [ConvLayer(INPUT, self.stem, is_wide=True)]
+        skips = dict(zip(self._skip_points, self.skips, strict=True))
+        trunk, total = 0, None
+        for passed in range(len(self.blocks) + 1):
+            if passed > 0:
+                block = self.blocks[passed - 1]
+                assert isinstance(block, _Block)
+                layers.append(ConvLayer(trunk, block.conv1, before=block.enter, after=block.between))
+                layers.append(ConvLayer(len(layers) - 1, block.conv2, residual=trunk, is_wide=True))
+                trunk = len(layers) - 1
+            if passed in skips:
+                skip = skips[passed]
+                assert isinstance(skip, nn.Conv2d)
+                layers.append(ConvLayer(trunk, skip, residual=total, is_wide=True))
+                total = len(layers) - 1
+        top = trunk if total is None else total
+        if self.wide is not None:
+            both = partial(_act, name=act)
+            layers.append(ConvLayer(top, self.wide, before=both, after=partial(_act, name=act, own=True)))
+            top = len(layers) - 1
+        layers.append(ConvLayer(top, self.final, is_exact=True))
+        return ConvStack(self.params.head, tuple(layers), partial(activate, activation=self.params.activation))
+
     def for_inference(self) -> DilatedConv:
         """Fold each block's second normalisation into the convolution before it (in place; cannot be trained on).
 
@@ -286,11 +315,17 @@ class _Block(nn.Module):
         self.conv2 = _conv(params.channels, params.channels, width, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self._step(x, self.norm1, own=False)
-        y = self._step(self.conv1(y), self.norm2, own=True)
-        y = self.conv2(y)
+        y: Tensor = self.conv2(self.between(self.conv1(self.enter(x, own=False))))
         residual = _crop(x, y.shape[-1])
         return y.add_(residual) if y.dtype == residual.dtype else residual + y
+
+    def enter(self, x: Tensor, *, own: bool) -> Tensor:
+        """What the first convolution reads."""
+        return self._step(x, self.norm1, own=own)
+
+    def between(self, x: Tensor) -> Tensor:
+        """What the second convolution reads, from what the first gives."""
+        return self._step(x, self.norm2, own=True)
 
     def _step(self, x: Tensor, norm: nn.Module | None, *, own: bool) -> Tensor:
         """Normalise and activate; `own`: x is no one else's and may be overwritten."""
@@ -366,6 +401,8 @@ def _crop(x: Tensor, length: int) -> Tensor:
 def _act(x: Tensor, name: str, *, own: bool) -> Tensor:
     if name == "relu":
         return F.relu(x, inplace=own)
+    if name == "leaky_relu":
+        return F.leaky_relu(x, _LEAK, inplace=own)
     return F.gelu(x) if name == "gelu" else F.silu(x)
 
 

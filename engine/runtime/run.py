@@ -9,6 +9,7 @@ with open_run(uri, job=..., context=...) as run:
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import resource
@@ -175,8 +176,19 @@ class Run:
 
     # Freeze
 
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """What an earlier driver of this run chose and `freeze` kept; empty for a run not yet frozen. After `plan`."""
+        return {} if self._frozen is None else dict(self._frozen.get("choices", {}))
+
     def freeze(
-        self, key: Mapping[str, Any], spec: Mapping[str, Any], *, results: Sequence[str] = (), only_look: bool = False
+        self,
+        key: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        *,
+        results: Sequence[str] = (),
+        choices: Mapping[str, Any] | None = None,
+        only_look: bool = False,
     ) -> None:
         """Fix what this run computes; refuse a folder that holds another run.
 
@@ -184,12 +196,14 @@ class Run:
             key: every setting and digest that can change a result; the input's digest is added.
             spec: as run.json keeps it.
             results: files, and folders ending in "/", that the commit will write; --force removes them.
+            choices: what a resumed run takes up as it was rather than chooses anew (see `choices`); plain values.
             only_look: write nothing, for a plan that is only shown.
 
         Raises:
             InputError: the folder's run has another key, each difference named; or parts without their run.json.
         """
-        self._key = {**key, "input": self.input_digest, "job": self.job, "format": RUN_FORMAT}
+        whole = {**key, "input": self.input_digest, "job": self.job, "format": RUN_FORMAT}
+        self._key = json.loads(layout.canonical_json(whole))  # as run.json gives it back: tuples and lists are one
         if self._frozen is not None:
             _refuse_other_key(self.store, self._frozen["key"], self._key)
             self.book.load()
@@ -206,7 +220,7 @@ class Run:
                 fix="restore it, choose another output, or use --force to score anew",
             )
         self._refuse_foreign(results)
-        self._frozen = self._write_frozen(spec, results)
+        self._frozen = self._write_frozen(spec, results, choices or {})
 
     def _refuse_foreign(self, results: Sequence[str]) -> None:
         """A folder that is no run may hold somebody's files under the very names that we would write."""
@@ -224,7 +238,9 @@ class Run:
         """SHA-256 of everything that can change a result."""
         return layout.json_digest(self._key)
 
-    def _write_frozen(self, spec: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    def _write_frozen(
+        self, spec: Mapping[str, Any], results: Sequence[str], choices: Mapping[str, Any]
+    ) -> dict[str, Any]:
         content = {
             "format": RUN_FORMAT,
             "job": self.job,
@@ -232,6 +248,7 @@ class Run:
             "key": dict(self._key),
             "spec": dict(spec),
             "results": list(results),
+            **({"choices": dict(choices)} if choices else {}),
             "input": self._inputs,
             "contigs": dict(self.contigs),
             "num_records": self.num_records,

@@ -22,6 +22,10 @@ from schemas.states import REJECTED
 Fetch = Callable[[str, int, int], str]
 Tokens = NDArray[np.uint8]
 Track = NDArray[np.float32]
+AlleleEdit = tuple[int, int, bytes]
+"""(0-based start, bases of REF, tokens of ALT as uint8 bytes); see engine.genome.windows.Replacement."""
+Allele = tuple[int, str, str]
+"""(0-based start, REF, ALT) as written, upper case."""
 
 # VCF 4.3, section 1.2: what has a meaning of its own in an INFO value is percent-encoded.
 _ENCODED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in "%:;=, \t\r\n"})
@@ -56,6 +60,8 @@ class ScoringUnit:
         transcript: the transcript that holds `start`, None for scorers that need no genes.
         info: the record's values of the scorer's `info_keys`, in their order: the text as written, "true" for a flag,
             None where absent.
+        copies: for each of the sample's two copies the other alleles near this one, None where the copy does not carry
+            it; only for scorers with a `copy_reach`.
     """
 
     contig: str
@@ -65,6 +71,7 @@ class ScoringUnit:
     alt: str
     transcript: Transcript | None = None
     info: tuple[str | None, ...] = ()
+    copies: tuple[tuple[Allele, ...] | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +84,38 @@ class SkippedAllele:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Windows for the model, each uint8 (L,), and what the scorer needs to read the answer; picklable."""
+class Contrast:
+    """What a model is asked about an allele: its outputs on a piece of one copy of the genome without and with it.
 
-    windows: tuple[Tokens, ...]
+    Hashable, so that equal questions are asked once. Positions are 0-based on the reference.
+
+    Attributes:
+        contig: contig name as the reference's `fetch` takes it.
+        low, high: the REF track holds the outputs of bases that stand on [low, high).
+        alt_end: the ALT track holds those of [low, alt_end).
+        edits: the allele, as (start, bases of REF, tokens of ALT), which pair from the left.
+        background: alleles that the copy has besides, in both tracks; disjoint from `edits` and each other.
+        bounds: bases outside [start, end) are N; None reads them all.
+        strands: readings asked for, "+", "-" (the reverse complement) or "+-".
+        alt_outputs: the ALT track is cut after this many outputs, counted on the forward strand; None keeps all.
+    """
+
+    contig: str
+    low: int
+    high: int
+    alt_end: int
+    edits: tuple[AlleleEdit, ...]
+    background: tuple[AlleleEdit, ...] = ()
+    bounds: tuple[int, int] | None = None
+    strands: str = "+"
+    alt_outputs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Questions for the model, none for scorers without one, and what the scorer needs to read the answers."""
+
+    contrasts: tuple[Contrast, ...]
     reading: Any
 
 
@@ -102,6 +137,7 @@ class Scorer(Protocol):
         needs_genes: one row per transcript; records outside genes are not applicable.
         written_letters: `fetch` should give the reference's letters as written, IUPAC codes included.
         info_keys: INFO keys of the input that `prepare` reads; most scorers have none.
+        copy_reach: how far beyond the model's flank alleles of the same copy matter, in bases; 0 without `copies`.
         heads: heads of the model that `score` reads.
         fields: columns appended to schemas.tables.VARIANT_SCORES.
         info_fields: INFO tags of the scored VCF, all Number=A.
@@ -111,16 +147,24 @@ class Scorer(Protocol):
     needs_genes: bool
     written_letters: bool
     info_keys: tuple[str, ...]
+    copy_reach: int
     heads: tuple[str, ...]
     fields: tuple[pa.Field, ...]
     info_fields: tuple[InfoField, ...]
 
     def prepare(self, unit: ScoringUnit, fetch: Fetch) -> Prepared | SkippedAllele:
-        """Windows of REF and ALT, or why there are none."""
+        """What to ask the model about an allele, or why nothing can be asked."""
+        ...
+
+    def tokens(self, text: str) -> Tokens:
+        """Tokens (L,) of text that `fetch` gave."""
         ...
 
     def score(self, prepared: Prepared, tracks: Sequence[Mapping[str, Track]]) -> tuple[Any, ...] | SkippedAllele:
-        """Values of `fields`, in order, from the outputs of each window: head name to (C, L - context_bp)."""
+        """Values of `fields`, in order, from the tracks of the contrasts: head name to (C, outputs).
+
+        A contrast's tracks are REF, ALT for each strand asked for, each in the direction in which it was read.
+        """
         ...
 
     def info_values(self, alleles: Sequence[Sequence[AlleleRow]]) -> list[tuple[str, list[str]]]:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from engine import registry
+from engine.errors import InputError, SystemFailure
 from engine.genome.genes import GeneTable
 from engine.genome.reference import ReferenceGenome
+from engine.io.all_snvs import AllSnvs
+from engine.io.gene_regions import gene_regions
 from engine.io.source import VariantSource
-from engine.io.variants import open_variants
+from engine.io.variants import open_source
 from engine.io.vcf import remove_info_lines
 from engine.runtime.commit import Parts, Report
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
 from engine.scoring import _variant_report
 from engine.scoring._panels import Panel, PanelCounter
+from engine.scoring._score_store import (
+    FrozenStore,
+    StoreWriter,
+    domain_digest,
+    freeze,
+    open_score_store,
+    plan_ranges,
+)
+from engine.scoring._store_rows import add_parts, transcripts_of
 from engine.scoring._variant_checks import CHECKED_RECORDS, ReferenceCheck, check_contigs, check_info_keys
 from engine.scoring._variant_results import ResultOptions, command_lines, write_results
 from engine.scoring._variant_stages import VariantStages, check_gene_contigs
@@ -28,6 +40,16 @@ from schemas import tables
 JOB = "score_variants"
 SCHEMA_NAME = "variant_scores"
 _COMPONENT_VERSION = "RESULT_VERSION"
+# Notes of receipts, each something that voids the promise of equal bytes for its shard.
+_NOTES = {
+    "halved_batches": "{:,} batches were halved because memory was full, so the bytes of their shards may differ from "
+    "a calm run's: take a smaller --micro-batch",
+    "cones_refused": "in {:,} processes incremental scoring did not give what full windows give, so they went on with "
+    "full windows: run with --no-incremental for one way throughout, and tell the makers of the model",
+    "store_segments_lost": "{:,} times a file of the score store was damaged or gone when it was read; its rows were "
+    "computed",
+}
+_MAX_SHOWN_REGIONS = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,7 @@ class JobOptions:
 
     Attributes:
         records_per_shard, bytes_per_shard: how the plan is cut.
+        gene_names: genes whose stretches join the regions.
         bcf, vep_tab, partition_by_contig: further results.
         panels: comparisons with measured values.
         command: the command line, for the report.
@@ -43,6 +66,7 @@ class JobOptions:
 
     records_per_shard: int
     bytes_per_shard: int
+    gene_names: tuple[str, ...] = ()
     bcf: bool = False
     vep_tab: bool = False
     partition_by_contig: bool = False
@@ -58,21 +82,43 @@ class VariantJob:
         self.options = options
         self.execution = execution
         self.scorer, self.info = stages.open_component()
-        self.source: VariantSource = open_variants(stages.input_path, regions=stages.regions)
+        self._domain = None if stages.store is None else stages.domain()
+        self._score_sources: dict[str, int] = {}
+        self.reference = ReferenceGenome(stages.reference_path, contig_aliases=stages.contig_aliases)
+        self._notes: list[str] = []
+        if options.gene_names:
+            self._add_gene_regions(options.gene_names)
+        self.source: VariantSource = open_source(
+            stages.input_path, self.reference, regions=self.stages.regions, all_snvs=stages.all_snvs
+        )
         self._info_lines = stages.info_header(self.source.header)
         check_info_keys(self.scorer.info_keys, self.source.header, path=stages.input_path)
-        self.reference = ReferenceGenome(stages.reference_path, contig_aliases=stages.contig_aliases)
-        self.genes = self._load_genes()
+        self._check_genes()
         self._check_members()
+        phased = stages.open_haplotypes(self.source)
+        self._phased_column = None if phased is None else phased[1]
         self._check_panels()
 
-    def _load_genes(self) -> GeneTable | None:
+    @cached_property
+    def genes(self) -> GeneTable | None:
+        """The transcripts, where the scorer or names of genes ask for them."""
         path = self.stages.genes_path
-        if not self.scorer.needs_genes or path is None:
+        if path is None or not (self.scorer.needs_genes or self.options.gene_names):
             return None
-        genes = GeneTable.load(path, all_transcripts=self.stages.all_transcripts)
-        check_gene_contigs(genes, self.reference, path=path)
-        return genes
+        return GeneTable.load(path, all_transcripts=self.stages.all_transcripts)
+
+    def _add_gene_regions(self, names: Sequence[str]) -> None:
+        path = self.stages.genes_path
+        if self.genes is None or path is None:
+            fix = "give a GTF, GFF3 or SpliceAI annotation table"
+            raise InputError("names of genes need an annotation that tells where they lie", where="genes", fix=fix)
+        found, self._notes = gene_regions(self.genes, names, self.reference, path=path)
+        self.stages = replace(self.stages, regions=(*self.stages.regions, *found))
+
+    def _check_genes(self) -> None:
+        path = self.stages.genes_path
+        if self.genes is not None and path is not None:
+            check_gene_contigs(self.genes, self.reference, path=path)
 
     def _check_members(self) -> None:
         """A tensor missing or left over stops the run here, not in a worker."""
@@ -101,13 +147,49 @@ class VariantJob:
         check_contigs(run.contigs, self.source.header, self.reference)
         for note in self.genes.notes if self.genes is not None else ():
             run.log.warning(note)
+        for note in self._notes:
+            run.warn(note)
+
+    def freeze_store(self, run: Run, *, only_look: bool = False) -> dict[str, Any]:
+        """Fix which former scores this run may look up: as an earlier driver of it did, else as the store is now.
+
+        Args:
+            run: the run, planned.
+            only_look: leave the store as it is, damaged segments too.
+
+        Returns:
+            What run.json keeps of it, so that the store may grow while the run is stopped.
+
+        Raises:
+            InputError: a source that the store does not have.
+        """
+        asked = self.stages.store
+        if asked is None or self._domain is None:
+            return {}
+        sequences = self._refget(run.contigs)
+        kept = run.choices.get("store")
+        if kept is not None:
+            uri = open_score_store(asked.uri).uri  # whole, for workers that start elsewhere
+            frozen = replace(FrozenStore.from_json(uri, kept), sources=asked.sources)
+        else:
+            ranges = plan_ranges(run.shards, sequences)
+            frozen = freeze(
+                asked.uri,
+                domain_digest(self._domain),
+                ranges=ranges,
+                sources=asked.sources,
+                warn=run.warn,
+                only_look=only_look,
+            )
+        self.stages = self.stages.with_store(replace(frozen, sequences=sequences))
+        return {"store": frozen.to_json()}
 
     def key(self, contigs: Mapping[str, int]) -> dict[str, Any]:
         """Every setting and digest that can change a result, but the input's own digest."""
         stages, options = self.stages, self.options
         return {
             **self._components(),
-            "regions": sorted({f"{region.contig}:{region.start + 1}-{region.end}" for region in stages.regions}),
+            "regions": self._regions(),
             "tables": [tables.VARIANT_SCORES_VERSION, tables.REJECTS_VERSION, tables.PLAN_VERSION],
             "all_transcripts": stages.all_transcripts,
             "contig_aliases": dict(stages.contig_aliases),
@@ -116,11 +198,19 @@ class VariantJob:
             "device": stages.device,
             "precision": stages.precision,
             "micro_batch": stages.micro_batch,
+            "incremental": stages.incremental,
+            "phased_column": self._phased_column,
             "records_per_shard": options.records_per_shard,
             "bytes_per_shard": options.bytes_per_shard,
             "outputs": self._outputs(),
+            **({} if stages.store is None else {"store": stages.store.key()}),
             **{f"reference {contig}": digest for contig, digest in self._refget(contigs).items()},
         }
+
+    def _regions(self) -> list[str]:
+        """As CONTIG:FROM-TO; those of SNVs that we make as they were placed, however they were written."""
+        regions = self.source.regions if isinstance(self.source, AllSnvs) else self.stages.regions
+        return sorted({f"{region.contig}:{region.start + 1}-{region.end}" for region in regions})
 
     def _outputs(self) -> list[str]:
         flags = {
@@ -174,7 +264,32 @@ class VariantJob:
             vep_tab=self.options.vep_tab,
             partition_by_contig=self.options.partition_by_contig,
         )
-        return lambda parts, store: write_results(parts, store, options)
+
+        def write(parts: Parts, store: Store) -> Mapping[str, int]:
+            written = write_results(parts, store, options)
+            self._keep_scores(parts, run)
+            return written
+
+        return write
+
+    def _keep_scores(self, parts: Parts, run: Run) -> None:
+        """Add what this run computed to the score store; a store that takes nothing costs no result."""
+        store = self.stages.store
+        if store is None or self._domain is None:
+            return
+        about = {} if self.info is None else {"model": f"{self.info.name} {self.info.version}"}
+        genes = self.genes if self.scorer.needs_genes else None
+        transcripts = transcripts_of(genes, self.stages.contig_aliases)
+        try:
+            writer = StoreWriter(store.uri, self._domain, self.scorer.fields, about=about)
+            self._score_sources = dict(
+                add_parts(parts.tables(), writer, reference=self.reference, transcripts=transcripts, computed_only=True)
+            )
+        except (InputError, SystemFailure) as error:
+            run.warn(f"scores were not added to the store: {error}")
+            return
+        told = ", ".join(f"{source} {count:,}" for source, count in sorted(self._score_sources.items()))
+        run.log.info("scores: %s; added %d rows to the store in %d segments", told, writer.rows, writer.segments)
 
     def _settings(self) -> dict[str, object]:
         components = self._components()
@@ -201,10 +316,29 @@ class VariantJob:
                 parts.tables(), panels=self.options.panels, score_columns=self._score_columns
             )
             provenance, times = self._provenance(run, totals), _times(self.execution, timings)
+            for name, count in totals.notes.items():
+                run.warn(_NOTES.get(name, "{:,} of note " + name).format(count))
             content = {"summary": summary.to_dict(), "provenance": provenance, "timings": times}
             return Report(_variant_report.render(summary, provenance, times), content)
 
         return make
+
+    def _windows(self) -> str:
+        """How the model is asked, in words."""
+        if self.info is None:
+            return "none"
+        if not self.stages.incremental:
+            return "full"
+        if hasattr(registry.component("models", self.info.architecture), "conv_stack"):
+            return "incremental: a shared pass over the reference, and what each allele changes"
+        return "full: the model is more than a stack of convolutions"
+
+    def _input_name(self) -> str:
+        if not self.stages.all_snvs:
+            return self.stages.input_path
+        shown, num = ", ".join(self._regions()[:_MAX_SHOWN_REGIONS]), len(self._regions())
+        more = f" and {num - _MAX_SHOWN_REGIONS:,} more regions" if num > _MAX_SHOWN_REGIONS else ""
+        return f"every SNV of {shown}{more} in {self.stages.input_path}"
 
     def _provenance(self, run: Run, totals: Totals) -> dict[str, Any]:
         model = None
@@ -219,13 +353,15 @@ class VariantJob:
             "result_key": run.result_key,
             "model": model,
             "scorer": self._components(),
-            "input": {"path": self.stages.input_path, "sha256": run.input_digest, "records": run.num_records},
+            "input": {"path": self._input_name(), "sha256": run.input_digest, "records": run.num_records},
             "genes": None
             if self.genes is None
             else {"path": self.stages.genes_path, "sha256": self.genes.digest, "genes": self.genes.num_genes},
             "reference": self.stages.reference_path,
             "refget": self._refget(run.contigs),
+            "windows": self._windows(),
             "notes": dict(totals.notes),
+            **({"score_sources": self._score_sources} if self._score_sources else {}),
             "versions": noted_versions(),
             "command": self.options.command,
         }

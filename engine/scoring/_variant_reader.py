@@ -1,4 +1,4 @@
-"""The CPU stage of variant scoring: records of a shard to rows with their states, and windows for the model.
+"""The CPU stage of variant scoring: records of a shard to rows with their states, and questions for the model.
 
 Every (record, ALT, gene) becomes one row with one state. Most records of a genome lie outside genes, so the way of a
 row that is not scored is kept short: a tuple per row, no windows, columns built at once.
@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from engine.genome.genes import GeneTable, Transcript
 from engine.genome.reference import ReferenceGenome
 from engine.genome.variants import VariantRecord, classify_alt, normalise
+from engine.io.haplotypes import Haplotypes
 from engine.io.source import RawRecord, Shard, VariantSource
-from engine.scoring._contract import Fetch, Prepared, Scorer, ScoringUnit, SkippedAllele
+from engine.scoring._allele_windows import Stretch, gather_stretches
+from engine.scoring._contract import Allele, Fetch, Prepared, Scorer, ScoringUnit, SkippedAllele, Tokens
+from engine.scoring._score_store import TranscriptDigests
+from engine.scoring._store_lookup import Found, StoreLookup, Values
 from schemas.states import NOT_APPLICABLE, REJECTED, SCORED
 from schemas.tables import VARIANT_SCORES
 
@@ -43,6 +48,14 @@ MAX_REJECT_TEXT = 1000
 _MAX_SHOWN = 20
 
 
+class Unit(NamedTuple):
+    """A row to be scored: its index, what the scorer prepared, and the indices of the stretches its contrasts read."""
+
+    row: int
+    prepared: Prepared
+    stretches: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class VariantBatch:
     """A shard between the stages.
@@ -54,8 +67,11 @@ class VariantBatch:
         info_columns: kept INFO keys, one value per row.
         states: state of each row; the rows of `units` say scored until the model has spoken.
         reasons: reason code of each row, None where scored.
-        units: (row, what the scorer prepared).
+        units: rows to be scored.
+        stretches: the reference that their contrasts read.
         rejects: rows of schemas.tables.REJECTS.
+        known: row to the values that a score store has for it, and their source; such rows are no units.
+        notes: what voids the byte promise.
     """
 
     lines: Sequence[bytes | None]
@@ -64,8 +80,11 @@ class VariantBatch:
     info_columns: Sequence[pa.Array]
     states: list[str]
     reasons: list[str | None]
-    units: Sequence[tuple[int, Prepared]]
+    units: Sequence[Unit]
+    stretches: Sequence[Stretch]
     rejects: Sequence[Reject]
+    known: Mapping[int, tuple[Values, str]] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,19 +95,26 @@ class VariantReader:
         source: the input.
         reference: the genome.
         genes: the transcripts, None where the scorer needs none.
+        haplotypes: alleles of one sample by copy, None unless the scorer reads them.
         scorer: the component.
+        flank: bases that an output of the model needs on either side.
         keep_info: INFO keys copied into the table.
         contig_aliases: contig name of the input or gene file to its name in the reference.
+        store: scores of former runs, None where none are looked up.
     """
 
     source: VariantSource
     reference: ReferenceGenome
     genes: GeneTable | None
+    haplotypes: Haplotypes | None
     scorer: Scorer
+    flank: int
     keep_info: tuple[str, ...]
     contig_aliases: Mapping[str, str]
+    store: StoreLookup | None = None
 
     def __post_init__(self) -> None:
+        self._digest = TranscriptDigests()
         self._lengths: dict[str, int] = {}
         self._gene_contigs: dict[str, str] = {}
         self._fetch: Fetch = self.reference.fetch
@@ -98,9 +124,11 @@ class VariantReader:
     def __call__(self, shard: Shard) -> VariantBatch:
         """All records of a shard."""
         records = self.source.read(shard)
-        rows = _Rows()
+        found = self._look_up(records)
+        rows = _Rows(found)
         for raw in records:
             self._add(raw, rows)
+        units, stretches = self._units(rows.prepared)
         return VariantBatch(
             lines=[None if raw.record is None else raw.line for raw in records],
             first_record=shard.first_record,
@@ -108,9 +136,33 @@ class VariantReader:
             info_columns=_info_columns(records, rows.rows, shard.first_record, self.keep_info),
             states=rows.states,
             reasons=rows.reasons,
-            units=rows.units,
+            units=units,
+            stretches=stretches,
             rejects=rows.rejects,
+            known=rows.known,
+            notes={"store_segments_lost": found.lost} if found.lost else {},
         )
+
+    def _look_up(self, records: Sequence[RawRecord]) -> Found:
+        """What the score store has at the places of these records."""
+        if self.store is None:
+            return Found()
+        places: dict[str, list[int]] = {}
+        for raw in records:
+            if raw.record is not None and raw.record.alts:
+                places.setdefault(raw.record.contig, []).append(raw.record.start)
+        return self.store.find(places)
+
+    def _units(self, prepared: Sequence[tuple[int, Prepared]]) -> tuple[list[Unit], list[Stretch]]:
+        """Rows to be scored, with the sequence that they need."""
+        contrasts = [contrast for _, one in prepared for contrast in one.contrasts]
+        stretches, places = gather_stretches(contrasts, self._tokens, flank=self.flank)
+        left = iter(places)
+        units = [Unit(row, one, tuple(islice(left, len(one.contrasts)))) for row, one in prepared]
+        return units, stretches
+
+    def _tokens(self, contig: str, start: int, end: int) -> Tokens:
+        return self.scorer.tokens(self._fetch(contig, start, end))
 
     def _add(self, raw: RawRecord, rows: _Rows) -> None:
         record = raw.record
@@ -180,31 +232,43 @@ class VariantReader:
         rows: _Rows,
     ) -> None:
         """A row to be scored, unless the scorer says why not."""
-        length = self._length(record.contig)
-        keys = self.scorer.info_keys
-        info = tuple(_info_values(raw.line, keys)) if keys else ()
-        unit = ScoringUnit(record.contig, length, record.start, record.ref.upper(), key[5].upper(), transcript, info)
-        prepared = self.scorer.prepare(unit, self._fetch)
         gene: tuple[str | None, ...] = (None, None, None, None)
         if transcript is not None:
             gene = (transcript.gene_id, transcript.symbol, transcript.transcript_id, transcript.strand)
+        alleles = record.ref.upper(), key[5].upper()
+        if self.store is not None:
+            known = rows.found.get(record.contig, (*key[7:], record.start, *alleles, self._digest(transcript)))
+            if known is not None:
+                rows.known[len(rows.rows)] = known
+                rows.add((*key, *gene), SCORED, None)
+                return
+        length = self._length(record.contig)
+        keys = self.scorer.info_keys
+        info = tuple(_info_values(raw.line, keys)) if keys else ()
+        copies: tuple[tuple[Allele, ...] | None, ...] = ()
+        if self.haplotypes is not None:
+            copies = self.haplotypes.others(raw, key[6], reach=self.flank + self.scorer.copy_reach)
+        unit = ScoringUnit(record.contig, length, record.start, *alleles, transcript, info, copies)
+        prepared = self.scorer.prepare(unit, self._fetch)
         if isinstance(prepared, SkippedAllele):
             rows.add((*key, *gene), prepared.state, prepared.reason)
             if prepared.state == REJECTED:
                 rows.reject(raw, key[6], prepared.reason, prepared.sentence)
             return
-        rows.units.append((len(rows.rows), prepared))
+        rows.prepared.append((len(rows.rows), prepared))
         rows.add((*key, *gene), SCORED, None)
 
 
 class _Rows:
     """Rows of a shard as they are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self.known: dict[int, tuple[Values, str]] = {}
         self.rows: list[Row] = []
         self.states: list[str] = []
         self.reasons: list[str | None] = []
-        self.units: list[tuple[int, Prepared]] = []
+        self.prepared: list[tuple[int, Prepared]] = []
         self.rejects: list[Reject] = []
 
     def add(self, row: Row, state: str, reason: str | None) -> None:

@@ -1,6 +1,6 @@
-"""The device stage of variant scoring: prepared windows through the model, rows finished, tags written into the lines.
+"""The device stage of variant scoring: contrasts through the model, rows finished, tags written into the lines.
 
-Windows go through the predictor in slices of a fixed number of rows, so memory does not grow with the shard and the
+Questions go to the predictor in slices of a fixed number of rows, so memory does not grow with the shard and the
 same shard always makes the same micro-batches.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,8 +17,9 @@ import pyarrow as pa
 from engine.io import bgzf
 from engine.io.vcf import remove_info, splice_info
 from engine.runtime.stages import ShardOutput
-from engine.scoring._contract import AlleleRow, InfoField, Prepared, Scorer, SkippedAllele
-from engine.scoring._variant_reader import Reject, VariantBatch, reject_text
+from engine.scoring._contract import AlleleRow, InfoField, Scorer, SkippedAllele
+from engine.scoring._score_store import COMPUTED, SOURCE_COLUMN
+from engine.scoring._variant_reader import Reject, Unit, VariantBatch, reject_text
 from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta
 from schemas import tables
 from schemas.states import NOT_APPLICABLE, NOT_APPLICABLE_REASONS, REJECTED, SCORED
@@ -30,6 +32,7 @@ STATE_FIELD = InfoField("RPL_STATE", "A", "String", "scored, not_applicable or r
 REASON_FIELD = InfoField("RPL_REASON", "A", "String", "Why an ALT has no score: a reason code, absent where all have")
 _TEXT_COLUMNS = [tables.VARIANT_SCORES.get_field_index(n) for n in ("record", "alt_index", "ref", "alt", "gene_symbol")]
 _Values = list[tuple[Any, ...] | None]
+_Answer = tuple[Any, ...] | SkippedAllele
 
 
 @dataclass
@@ -54,11 +57,13 @@ class VariantScorer:
 
     def __call__(self, batch: VariantBatch) -> ShardOutput:
         """Rows, rejects and text of a shard."""
-        halved = self.predictor.halved if self.predictor is not None else 0
+        before = self._troubles()
         states, reasons, rejects = list(batch.states), list(batch.reasons), list(batch.rejects)
         values: _Values = [None] * len(states)
+        for row, (known, _) in batch.known.items():
+            values[row] = known
         for begin in range(0, len(batch.units), SLICE_ROWS):
-            for row, answer in self._answers(batch.units[begin : begin + SLICE_ROWS]):
+            for row, answer in self._answers(batch, batch.units[begin : begin + SLICE_ROWS]):
                 if isinstance(answer, SkippedAllele):
                     states[row], reasons[row] = answer.state, answer.reason
                     rejects.extend(_late_reject(batch, row, answer))
@@ -66,7 +71,7 @@ class VariantScorer:
                     values[row] = answer
         rejects.sort(key=lambda one: (one[0], one[1]))
         texts = self._texts(batch, values, states, reasons) if self.write_vcf else []
-        now_halved = self.predictor.halved - halved if self.predictor is not None else 0
+        troubles = {name: now - before[name] for name, now in self._troubles().items() if now > before[name]}
         return ShardOutput(
             table=self._table(batch, values, states, reasons),
             rejects=_rejects_table(rejects),
@@ -75,21 +80,29 @@ class VariantScorer:
             records_in=len(batch.lines),
             states=dict(sorted(Counter(states).items())),
             reasons=dict(sorted(Counter(reason for reason in reasons if reason is not None).items())),
-            notes={"halved_batches": now_halved} if now_halved else {},
+            notes={**batch.notes, **troubles},
         )
 
-    def _answers(self, units: Sequence[tuple[int, Prepared]]) -> list[tuple[int, tuple[Any, ...] | SkippedAllele]]:
+    def _troubles(self) -> dict[str, int]:
+        """What voids the byte promise, counted since the scorer was opened."""
+        if self.predictor is None:
+            return {}
+        return {"halved_batches": self.predictor.halved, "cones_refused": self.predictor.refused}
+
+    def _answers(self, batch: VariantBatch, units: Sequence[Unit]) -> list[tuple[int, _Answer]]:
         """The scorer's answer for each row of a slice."""
         if self.predictor is None:
-            return [(row, self.scorer.score(prepared, ())) for row, prepared in units]
-        windows = [window for _, prepared in units for window in prepared.windows]
-        tracks = self.predictor.predict(windows, heads=self.scorer.heads)
-        answers = []
-        done = 0
-        for row, prepared in units:
-            own = tracks[done : done + len(prepared.windows)]
-            done += len(own)
-            answers.append((row, self.scorer.score(prepared, own)))
+            return [(unit.row, self.scorer.score(unit.prepared, ())) for unit in units]
+        questions = [
+            (contrast, batch.stretches[stretch])
+            for unit in units
+            for contrast, stretch in zip(unit.prepared.contrasts, unit.stretches, strict=True)
+        ]
+        tracks = iter(self.predictor.contrast(questions, heads=self.scorer.heads))
+        answers: list[tuple[int, _Answer]] = []
+        for unit in units:
+            own = [track for held in islice(tracks, len(unit.prepared.contrasts)) for track in held]
+            answers.append((unit.row, self.scorer.score(unit.prepared, own)))
         return answers
 
     def _table(
@@ -100,7 +113,8 @@ class VariantScorer:
         scores = list(zip(*(empty if one is None else one for one in values), strict=True)) or [()] * width
         arrays = [*batch.columns, pa.array(states, pa.string()), pa.array(reasons, pa.string())]
         arrays += [pa.array(column, one.type) for column, one in zip(scores, self.scorer.fields, strict=True)]
-        return pa.Table.from_arrays([*arrays, *batch.info_columns], schema=self.schema)
+        sources = [pa.array(_sources(batch, values), pa.string())] if self.schema.names[-1] == SOURCE_COLUMN else []
+        return pa.Table.from_arrays([*arrays, *batch.info_columns, *sources], schema=self.schema)
 
     def _texts(
         self, batch: VariantBatch, values: _Values, states: Sequence[str], reasons: Sequence[str | None]
@@ -143,6 +157,14 @@ class VariantScorer:
             value = self.scorer.spliceai_value(alleles)
             tags += [f"{SPLICEAI_FIELD.id}={value}"] if value else []
         return ";".join(tags).encode()
+
+
+def _sources(batch: VariantBatch, values: _Values) -> list[str | None]:
+    """Whence each row has its score; None where it has none."""
+    return [
+        None if one is None else batch.known[row][1] if row in batch.known else COMPUTED
+        for row, one in enumerate(values)
+    ]
 
 
 def _state(rows: Sequence[AlleleRow]) -> tuple[str, str | None]:

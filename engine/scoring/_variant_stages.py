@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,13 +13,19 @@ from engine import __version__, registry
 from engine.errors import InputError
 from engine.genome.genes import GeneTable
 from engine.genome.reference import ReferenceGenome
+from engine.io.all_snvs import AllSnvs
+from engine.io.haplotypes import Haplotypes, sample_column
 from engine.io.regions import Region
-from engine.io.source import Shard
-from engine.io.variants import open_variants
+from engine.io.source import Shard, VariantSource
+from engine.io.variant_table import VariantTable
+from engine.io.variants import open_source, open_variants
 from engine.io.vcf import header_info_ids
 from engine.models._info import ModelInfo, network_digest, open_model
 from engine.runtime.stages import ShardOutput
 from engine.scoring._contract import InfoField, Scorer
+from engine.scoring._phased import PhasedSpliceDelta
+from engine.scoring._score_store import COMPUTED, IMPORTED, LOOKED_UP, SOURCE_COLUMN, FrozenStore, domain_facts
+from engine.scoring._store_lookup import StoreLookup
 from engine.scoring._variant_reader import VariantBatch, VariantReader, gene_contig
 from engine.scoring._variant_scorer import REASON_FIELD, STATE_FIELD, VariantScorer
 from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta, is_spliceai
@@ -31,22 +37,27 @@ class VariantStages:
     """Everything both stages need; picklable, opened once per process.
 
     Attributes:
-        input_path: variants on a local path.
+        input_path: variants on a local path; the reference's own for `all_snvs`.
         reference_path: FASTA.
         genes_path: annotation; needed by scorers of genes.
         model: zoo name or model folder; needed by scorers of a model.
         scorer: name of the scorer.
         params: its parameters.
         regions: selected regions; none selects all.
+        all_snvs: score every SNV of the regions instead of the variants of a file.
         contig_aliases: contig name of the input or gene file to its name in the reference.
         all_transcripts: a row per transcript instead of per gene.
         keep_info: INFO keys copied to columns `info_<KEY>`.
         device: device of the model.
         precision: numeric mode of the model.
         micro_batch: most windows through the model at once.
+        phased: score each allele beside the others of its copy, too.
+        sample: whose copies; None for the only sample.
+        incremental: compute only what an allele changes, where the model is a stack of convolutions.
         spliceai_info: write the tag SpliceAI too.
         write_vcf: write scored VCF text.
         rescore: the input is a former run's: tags that this run writes replace those it has.
+        store: scores of former runs that this one may look up.
     """
 
     input_path: str
@@ -62,9 +73,41 @@ class VariantStages:
     device: str = "cpu"
     precision: str = "fp32"
     micro_batch: int = 64
+    incremental: bool = True
+    phased: bool = False
+    sample: str | None = None
     spliceai_info: bool = False
     write_vcf: bool = True
     rescore: bool = False
+    all_snvs: bool = False
+    store: FrozenStore | None = None
+
+    def with_store(self, store: FrozenStore) -> VariantStages:
+        """The same stages with another choice of former scores; an opened model stays open."""
+        made = replace(self, store=store)
+        if "_model" in self.__dict__:
+            made.__dict__["_model"] = self.__dict__["_model"]
+        return made
+
+    def domain(self) -> dict[str, Any]:
+        """What decides the numbers of all rows: scores are kept and looked up by it.
+
+        Raises:
+            InputError: scores that depend on more of the sample than the allele.
+        """
+        if self.phased:
+            what = "phased scores depend on the other variants of the sample, so none is another sample's"
+            raise InputError(what, where="store", fix="leave the store out, or phased")
+        scorer, info = self.open_component()
+        return domain_facts(
+            self.scorer,
+            self.params,
+            scorer,
+            info,
+            device=self.device,
+            precision=self.precision,
+            incremental=self.incremental,
+        )
 
     def open_component(self) -> tuple[Scorer, ModelInfo | None]:
         """The scorer, its parameters checked against the model, and the model's description; loads no weights.
@@ -80,7 +123,25 @@ class VariantStages:
             raise InputError(f"the scorer {self.scorer} needs genes", where="genes", fix=fix)
         scorer: Scorer = made(params, info)
         self._check_spliceai(scorer, info)
-        return scorer, info
+        return (self._phased(scorer, info) if self.phased else scorer), info
+
+    def _phased(self, scorer: Scorer, info: ModelInfo | None) -> Scorer:
+        if not isinstance(scorer, SpliceDelta) or info is None:
+            what = f"the scorer {self.scorer} has no phased form"
+            raise InputError(what, where="phased", fix="use splice_delta, or leave phased out")
+        return PhasedSpliceDelta(scorer)
+
+    def open_haplotypes(self, source: VariantSource) -> tuple[VariantSource, int] | None:
+        """The whole input, whatever regions are selected, and the sample's column in it; None unless phased.
+
+        Raises:
+            InputError: a table, which has no genotypes; no such sample, or several and none named.
+        """
+        if not self.phased:
+            return None
+        if isinstance(source, VariantTable | AllSnvs):
+            raise InputError("only a VCF or BCF has genotypes", where="phased", fix="leave phased out")
+        return open_variants(self.input_path), sample_column(source.header, self.sample)
 
     @cached_property
     def _model(self) -> ModelInfo | None:
@@ -107,6 +168,9 @@ class VariantStages:
 
     def _schema(self, scorer: Scorer) -> pa.Schema:
         kept = [tables.field(f"info_{key}", pa.string(), f"INFO {key} as written") for key in self.keep_info]
+        if self.store is not None:
+            doc = f"{COMPUTED} by this run, {LOOKED_UP} from a former one, {IMPORTED}NAME; null where not scored"
+            kept.append(tables.field(SOURCE_COLUMN, pa.string(), doc))
         return pa.schema([*tables.VARIANT_SCORES, *scorer.fields, *kept])
 
     def info_fields(self) -> tuple[InfoField, ...]:
@@ -135,19 +199,24 @@ class VariantStages:
 
     def open_reader(self) -> Callable[[Shard], VariantBatch]:
         """See runtime.stages.Stages."""
-        scorer, _ = self.open_component()
+        scorer, info = self.open_component()
         reference = ReferenceGenome(self.reference_path, contig_aliases=self.contig_aliases)
         genes = None
         if scorer.needs_genes and self.genes_path is not None:
             genes = GeneTable.load(self.genes_path, all_transcripts=self.all_transcripts)
             check_gene_contigs(genes, reference, path=self.genes_path)
+        source = open_source(self.input_path, reference, regions=self.regions, all_snvs=self.all_snvs)
+        phased = self.open_haplotypes(source)
         return VariantReader(
-            source=open_variants(self.input_path, regions=self.regions),
+            source=source,
+            haplotypes=None if phased is None else Haplotypes(*phased),
             reference=reference,
             genes=genes,
             scorer=scorer,
+            flank=0 if info is None else info.context_bp // 2,
             keep_info=self.keep_info,
             contig_aliases=self.contig_aliases,
+            store=None if self.store is None else StoreLookup(self.store, scorer.fields),
         )
 
     def open_scorer(self) -> Callable[[VariantBatch], ShardOutput]:
@@ -157,7 +226,13 @@ class VariantStages:
         if info is not None:
             from engine.scoring._predictor import Predictor
 
-            predictor = Predictor(info, device=self.device, precision=self.precision, micro_batch=self.micro_batch)
+            predictor = Predictor(
+                info,
+                device=self.device,
+                precision=self.precision,
+                micro_batch=self.micro_batch,
+                incremental=self.incremental,
+            )
             if predictor.device.type == "cpu":
                 # Equal bytes are promised for one intra-op thread, whoever started this process.
                 import torch

@@ -20,16 +20,18 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import InputError
-from engine.genome.windows import onto_reference, reverse_complement, tokens_from_text
+from engine.genome.windows import onto_reference, tokens_from_text
 from engine.models._info import HeadInfo, ModelInfo
-from engine.scoring._allele_windows import Edit, allele_tokens, edit_of
+from engine.scoring._allele_windows import Edit, edit_of, masked_alt
 from engine.scoring._contract import (
     AlleleRow,
+    Contrast,
     Fetch,
     InfoField,
     Prepared,
     ScoringUnit,
     SkippedAllele,
+    Tokens,
     Track,
     float_text,
     named_head,
@@ -96,6 +98,7 @@ class AlleleEffect:
     needs_genes = False
     written_letters = False
     info_keys: tuple[str, ...] = ()
+    copy_reach = 0
 
     def __init__(self, params: AlleleEffectParams, info: ModelInfo | None) -> None:
         self.params = params
@@ -116,26 +119,27 @@ class AlleleEffect:
         self.info_fields = tuple(InfoField(tag, "A", "Float", _capital(text + name)) for tag, name in described)
 
     def prepare(self, unit: ScoringUnit, fetch: Fetch) -> Prepared | SkippedAllele:
-        """Windows of REF and ALT, then their reverse complements where both strands are asked for."""
+        """Outputs of REF and ALT on the window, on the other strand too where both are asked for."""
         longest, limit = max(len(unit.ref), len(unit.alt)), self.params.max_allele_length
         if longest > limit:
             return SkippedAllele("allele_too_long", f"an allele of {longest:,} bases, the limit is {limit:,}")
         edit = edit_of(unit, fetch)
         low = edit.centre - (self.params.window_bp - 1) // 2
-        ref, alt = allele_tokens(
-            edit,
-            lambda start, end: tokens_from_text(fetch(unit.contig, start, end)),
-            tokens_from_text,
+        high = low + self.params.window_bp
+        contrast = Contrast(
+            contig=unit.contig,
             low=low,
-            high=low + self.params.window_bp,
-            flank=self._flank,
-            extra=edit.num_ref,
+            high=high,
+            alt_end=max(high, edit.end) + edit.num_ref,
+            edits=(masked_alt(edit, self.tokens(edit.alt), None),),
+            strands="+-" if self.params.both_strands else "+",
+            alt_outputs=None if self.params.reduction == "max_abs_over_window" else self.params.window_bp,
         )
-        if self.params.reduction != "max_abs_over_window":
-            alt = alt[: len(ref)]
-        forward = (ref, alt)
-        reverse = tuple(reverse_complement(window) for window in forward) if self.params.both_strands else ()
-        return Prepared(forward + reverse, (edit, low))
+        return Prepared((contrast,), (edit, low))
+
+    def tokens(self, text: str) -> Tokens:
+        """Tokens (L,); letters that are no base are N."""
+        return tokens_from_text(text)
 
     def score(self, prepared: Prepared, tracks: Sequence[Mapping[str, Track]]) -> tuple[Any, ...] | SkippedAllele:
         """One value per channel."""

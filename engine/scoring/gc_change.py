@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from engine.genome.windows import tokens_from_text
 from engine.models._info import ModelInfo
 from engine.scoring._contract import (
     AlleleRow,
@@ -19,6 +20,7 @@ from engine.scoring._contract import (
     Prepared,
     ScoringUnit,
     SkippedAllele,
+    Tokens,
     Track,
     float_text,
 )
@@ -39,6 +41,7 @@ class GcChange:
     needs_genes = False
     written_letters = False
     info_keys: tuple[str, ...] = ()
+    copy_reach = 0
     heads: tuple[str, ...] = ()
     fields: tuple[pa.Field, ...] = (field("gc_change", pa.float32(), "share of G and C in ALT less that in REF"),)
     info_fields = (InfoField("RPL_GC_CHANGE", "A", "Float", "Share of G and C in ALT less that in REF"),)
@@ -50,6 +53,10 @@ class GcChange:
         """The score itself: there is nothing to ask a model."""
         del fetch
         return Prepared((), (_gc(unit.alt) - _gc(unit.ref),))
+
+    def tokens(self, text: str) -> Tokens:
+        """Tokens (L,), which this scorer never asks for."""
+        return tokens_from_text(text)
 
     def score(self, prepared: Prepared, tracks: Sequence[Mapping[str, Track]]) -> tuple[Any, ...] | SkippedAllele:
         """(gc_change,)."""

@@ -35,12 +35,21 @@ from numpy.typing import NDArray
 
 from engine.errors import InputError
 from engine.genome.genes import Transcript
-from engine.genome.windows import onto_reference, reverse_complement, tokens_from_text
+from engine.genome.windows import onto_reference, tokens_from_text
 from engine.models._info import ModelInfo, network_digest
 from engine.scoring import _exon_sites
-from engine.scoring._allele_windows import Edit, allele_tokens, edit_of
+from engine.scoring._allele_windows import (
+    CopyTrack,
+    Edit,
+    copy_positions,
+    copy_tracks,
+    edit_of,
+    masked_alt,
+    reached,
+)
 from engine.scoring._contract import (
     AlleleRow,
+    Contrast,
     Fetch,
     InfoField,
     Prepared,
@@ -69,9 +78,9 @@ SPLICEAI_FIELD = InfoField(
     "acceptor loss (AL), donor gain (DG), and donor loss (DL). "
     "Format: ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL",
 )
-# network_digest of the models that may write that tag: SpliceAI's own networks, as an importer writes them. The weights
-# are not free to ship, so none has been imported and measured against SpliceAI here, and none is known.
-SPLICEAI_NETWORKS: frozenset[str] = frozenset()
+# network_digest of the models that may write that tag: the five networks of SpliceAI 1.3.1 as the importer writes them.
+# The weights themselves are not free to ship.
+SPLICEAI_NETWORKS = frozenset({"1a3132d315579578ecf1d5225f7e8f06fc5edfd06df7e23a743030759d610beb"})
 _FURTHEST = "of the gene where it is furthest from 0"
 _EXON_TAGS = {
     "inclusion_change": InfoField(
@@ -189,6 +198,7 @@ class SpliceDelta:
     RESULT_VERSION = 3
     needs_model = True
     needs_genes = True
+    copy_reach = 0
 
     def __init__(self, params: SpliceDeltaParams, info: ModelInfo | None) -> None:
         self.params = params
@@ -213,41 +223,44 @@ class SpliceDelta:
         self.info_fields = _info_fields() + tuple(tag for tag, _ in self._exon_tags)
 
     def prepare(self, unit: ScoringUnit, fetch: Fetch) -> Prepared | SkippedAllele:
-        """Windows of REF and ALT in transcript orientation, with D + context / 2 bases on either side."""
+        """Outputs of REF and ALT in transcript orientation, on the bases within the distance."""
         transcript = unit.transcript
         assert transcript is not None
-        skipped = self._refusal(unit)
+        skipped = self._refusal(unit, fetch)
         if skipped is not None:
             return skipped
         edit = edit_of(unit, fetch)
         low, high = self._span(edit)
-        letters = _Letters(unit.contig, fetch, self._is_peer, (transcript.start, transcript.end))
-        windows = allele_tokens(
-            edit,
-            letters.read,
-            letters.write,
+        bounds = (transcript.start, transcript.end)
+        contrast = Contrast(
+            contig=unit.contig,
             low=low,
             high=high,
-            flank=self._flank,
-            bounds=(transcript.start, transcript.end),
+            alt_end=max(high, edit.end),
+            edits=(masked_alt(edit, self.tokens(edit.alt), bounds),),
+            bounds=bounds,
+            strands=transcript.strand,
         )
-        is_minus = transcript.strand == "-"
         exon = None
         if self._exons is not None:
             exon = _exon_sites.exon_reading(unit, transcript, fetch, position=edit.centre, reach=self._exons.reach)
-        return Prepared(
-            tuple(reverse_complement(window) for window in windows) if is_minus else windows,
-            _Reading(
-                start=unit.start,
-                edit=edit,
-                low=low,
-                nearest_edge=nearest_edge(transcript, edit.centre),
-                is_minus=is_minus,
-                flags=self._flags(edit, letters),
-                exon=exon,
-                psi=_exon_sites.read_percent(unit.info[0]) if self.info_keys else None,
-            ),
+        reading = _Reading(
+            start=unit.start,
+            edit=edit,
+            low=low,
+            nearest_edge=nearest_edge(transcript, edit.centre),
+            is_minus=transcript.strand == "-",
+            flags=self._flags(contrast, edit, fetch),
+            exon=exon,
+            psi=_exon_sites.read_percent(unit.info[0]) if self.info_keys else None,
         )
+        return Prepared((contrast,), reading)
+
+    def tokens(self, text: str) -> Tokens:
+        """Tokens (L,); in the compatibility mode with the letters that SpliceAI 1.3.1 takes for bases."""
+        if not self._is_peer:
+            return tokens_from_text(text)
+        return _SPLICEAI_TOKEN[np.frombuffer(text.upper().encode("latin-1", "replace"), dtype=np.uint8)]
 
     def _span(self, edit: Edit) -> tuple[int, int]:
         """Positions that outputs are wanted for: the distance, and for exons all that the allele can change."""
@@ -258,10 +271,10 @@ class SpliceDelta:
         wide = self._exons.reach
         return min(low, edit.centre - wide), max(high, edit.end + wide)
 
-    def _refusal(self, unit: ScoringUnit) -> SkippedAllele | None:
+    def _refusal(self, unit: ScoringUnit, fetch: Fetch) -> SkippedAllele | None:
         longest = max(len(unit.ref), len(unit.alt))
         if self._is_peer:
-            skipped = self._peer_refusal(unit)
+            skipped = self._peer_refusal(unit, fetch)
             if skipped is not None:
                 return skipped
         if longest > self.params.max_allele_length:
@@ -269,8 +282,13 @@ class SpliceDelta:
             return SkippedAllele("allele_too_long", f"an allele of {longest:,} bases, the limit is {limit:,}")
         return None
 
-    def _peer_refusal(self, unit: ScoringUnit) -> SkippedAllele | None:
+    def _peer_refusal(self, unit: ScoringUnit, fetch: Fetch) -> SkippedAllele | None:
         """What SpliceAI 1.3.1 leaves out, in its own order."""
+        written = fetch(unit.contig, unit.start, unit.start + len(unit.ref)).upper()
+        if written != unit.ref:
+            # A base may stand in REF for an IUPAC letter of the reference (VCF 4.3); SpliceAI takes it for another.
+            what = f"SpliceAI 1.3.1 wants REF letter by letter: {unit.ref[:20]} is not the reference's {written[:20]}"
+            return SkippedAllele("peer_refusal", what)
         reach = self.params.distance + self._flank
         if unit.start - reach < 0 or unit.start + reach >= unit.contig_length:
             return SkippedAllele(
@@ -286,11 +304,17 @@ class SpliceDelta:
             return SkippedAllele("peer_refusal", what)
         return None
 
-    def _flags(self, edit: Edit, letters: _Letters) -> str:
+    def _flags(self, contrast: Contrast, edit: Edit, fetch: Fetch) -> str:
         if not self._is_peer:
             return ""
+        assert contrast.bounds is not None
+        start = max(contrast.low - self._flank, contrast.bounds[0])
+        end = min(contrast.alt_end + self._flank, contrast.bounds[1])
+        letters = set(edit.alt.upper())
+        if start < end:
+            letters.update(fetch(contrast.contig, start, end).upper())
         is_long = edit.num_ref - len(edit.alt) > self.params.distance
-        return ",".join(["long_deletion"] * is_long + ["iupac_letters"] * letters.has_odd)
+        return ",".join(["long_deletion"] * is_long + ["iupac_letters"] * bool(letters - set("ACGTN")))
 
     def score(self, prepared: Prepared, tracks: Sequence[Mapping[str, Track]]) -> tuple[Any, ...] | SkippedAllele:
         """Values of `fields` from the outputs of the REF and the ALT window."""
@@ -298,12 +322,17 @@ class SpliceDelta:
         if reading.is_minus:
             tracks = [{head: track[:, ::-1] for head, track in one.items()} for one in tracks]
         ref, alt = (track[self._head][self._channels] for track in tracks)
-        begin = reading.edit.centre - self.params.distance - reading.low
-        ref_KD = ref[:, begin : begin + 2 * self.params.distance + 1]
-        alt_KD = self._onto_reference(alt, reading, begin)
+        (contrast,) = prepared.contrasts
+        if contrast.background:
+            copies = zip((ref, alt), copy_tracks(contrast), strict=True)
+            ref_KD, alt_KD = (self._lifted(*one, reading) for one in copies)
+        else:
+            begin = reading.edit.centre - self.params.distance - reading.low
+            ref_KD = ref[:, begin : begin + 2 * self.params.distance + 1]
+            alt_KD = self._onto_reference(alt, reading, begin)
         if not (np.isfinite(ref_KD).all() and np.isfinite(alt_KD).all()):
             return not_finite(self._head)
-        values = (*self._deltas(ref_KD, alt_KD, reading), reading.flags)
+        values = (*self._deltas(ref_KD, alt_KD, reading, contrast), reading.flags)
         if self._exons is None or reading.exon is None:
             return values
         exon = self._exons.values(reading.exon, tracks[0], tracks[1], low=reading.low)
@@ -331,10 +360,15 @@ class SpliceDelta:
         anchor = outputs[:, middle : middle + num_alt].max(axis=1, keepdims=True)
         return np.concatenate([outputs[:, :middle], anchor, outputs[:, middle + num_alt :]], axis=1)
 
-    def _deltas(self, ref_KD: Track, alt_KD: Track, reading: _Reading) -> tuple[Any, ...]:
+    def _lifted(self, outputs: Track, track: CopyTrack, reading: _Reading) -> Track:
+        """Outputs of a copy with several alleles on the positions within the distance, (K, D)."""
+        start = reading.edit.centre - self.params.distance
+        return onto_reference(outputs, copy_positions(track), start=start, end=start + 2 * self.params.distance + 1)
+
+    def _deltas(self, ref_KD: Track, alt_KD: Track, reading: _Reading, contrast: Contrast) -> tuple[Any, ...]:
         """The four DS, the four DP and the largest DS."""
         start = reading.edit.centre - self.params.distance
-        gain_KD = alt_KD - ref_KD if self._is_peer else self._changes(ref_KD, alt_KD, reading.edit)
+        gain_KD = alt_KD - ref_KD if self._is_peer else self._changes(ref_KD, alt_KD, reading.edit, contrast)
         scores: list[float] = []
         places: list[int] = []
         for gain_D in gain_KD:
@@ -347,12 +381,15 @@ class SpliceDelta:
                 places.append(start + index - reading.start)
         return (*scores, *places, max(scores))
 
-    def _changes(self, ref_KD: Track, alt_KD: Track, edit: Edit) -> NDArray[np.float64]:
+    def _changes(self, ref_KD: Track, alt_KD: Track, edit: Edit, contrast: Contrast) -> NDArray[np.float64]:
         """ALT less REF to DECIMALS, (K, D), exactly 0 where the model's context does not hold the allele."""
         change_KD = np.round(alt_KD.astype(np.float64) - ref_KD, DECIMALS)
-        begin = self.params.distance - self._flank
-        change_KD[:, : max(0, begin)] = 0
-        change_KD[:, begin + edit.num_ref + 2 * self._flank :] = 0
+        begin, end = edit.centre - self._flank, edit.end + self._flank
+        if contrast.background:
+            begin, end = reached(contrast, flank=self._flank)
+        start = edit.centre - self.params.distance
+        change_KD[:, : max(0, begin - start)] = 0
+        change_KD[:, max(0, end - start) :] = 0
         return change_KD + 0.0  # no negative zero
 
     def info_values(self, alleles: Sequence[Sequence[AlleleRow]]) -> list[tuple[str, list[str]]]:
@@ -380,34 +417,6 @@ class SpliceDelta:
                 # SpliceAI says of an MNV or delins that it does not score it, and nothing of a long REF.
                 texts.append(f"{row.alt}|{encode_info(row.symbol or '.')}|.|.|.|.|.|.|.|.")
         return ",".join(texts) or None
-
-
-class _Letters:
-    """Reads tokens, and remembers whether SpliceAI would have taken a letter for a base that it is not."""
-
-    def __init__(self, contig: str, fetch: Fetch, is_peer: bool, bounds: tuple[int, int]) -> None:
-        self._contig, self._fetch, self._is_peer = contig, fetch, is_peer
-        self._bounds = bounds
-        self.has_odd = False
-
-    def read(self, start: int, end: int) -> Tokens:
-        text = self._fetch(self._contig, start, end)
-        if self._is_peer:
-            inside = text[max(0, self._bounds[0] - start) : max(0, self._bounds[1] - start)]
-            self._note(inside)
-        return self._tokens(text)
-
-    def write(self, text: str) -> Tokens:
-        self._note(text)
-        return self._tokens(text)
-
-    def _note(self, text: str) -> None:
-        self.has_odd = self.has_odd or bool(set(text.upper()) - set("ACGTN"))
-
-    def _tokens(self, text: str) -> Tokens:
-        if not self._is_peer:
-            return tokens_from_text(text)
-        return _SPLICEAI_TOKEN[np.frombuffer(text.upper().encode("latin-1", "replace"), dtype=np.uint8)]
 
 
 def is_spliceai(info: ModelInfo | None) -> bool:

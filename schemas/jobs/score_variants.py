@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from schemas._base import Name, Names, Option, Spec
+from schemas._base import Name, Names, Option, Spec, show
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
@@ -23,13 +23,29 @@ TABLE_NAMES = frozenset(("contig", "id", "gene_id", "gene_symbol", "transcript_i
 class InputSpec(Spec):
     """What to score."""
 
-    path: Text
+    path: Text | None = None
     """variants: VCF (plain, gzip, BGZF), BCF or a Parquet variant table, told apart by content; - reads stdin;
-    run:DIR takes the output of a finished run"""
+    run:DIR takes the output of a finished run; left out for all_snvs"""
+    all_snvs: bool = False
+    """score every SNV of the regions and genes, made from the reference, in place of a file of variants"""
     regions: Names = ()
-    """regions to keep, as CONTIG, CONTIG:POS, CONTIG:FROM-TO (1-based, inclusive); none keeps all"""
+    """regions to keep, as CONTIG, CONTIG:POS, CONTIG:FROM-TO (1-based, inclusive); none keeps all of a file"""
     regions_file: Text | None = None
     """file of regions to keep: BED (0-based half-open) or TAB-separated CONTIG, FROM, TO (1-based, inclusive)"""
+    genes: Names = ()
+    """for all_snvs: genes to take beside the regions, by symbol or id, from start to end of the scored transcript"""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> InputSpec:
+        if self.path is None and not self.all_snvs:
+            raise ValueError("nothing says what to score: give path (IN), or all_snvs with regions or genes")
+        if self.path is not None and self.all_snvs:
+            raise ValueError(f"all_snvs makes its own variants, yet path is {show(self.path)}: leave one of them out")
+        if self.genes and not self.all_snvs:
+            raise ValueError("genes go with all_snvs alone: choose the variants of a file by regions")
+        if self.all_snvs and not (self.regions or self.regions_file or self.genes):
+            raise ValueError("all_snvs needs regions, regions_file or genes; a contig's name alone takes all of it")
+        return self
 
 
 class ScorerSpec(Spec):
@@ -42,7 +58,10 @@ class ScorerSpec(Spec):
 
 
 class ExecutionSpec(Spec):
-    """Where and how wide to run. Only device, precision, micro_batch and the shard sizes can change a byte."""
+    """Where and how wide to run.
+
+    Only device, precision, micro_batch, incremental and the shard sizes can change a byte.
+    """
 
     executor: Literal["in-process", "ray"] = "in-process"
     """in-process needs no Ray; ray runs the same stages on Ray Data, on this machine or a cluster"""
@@ -56,6 +75,8 @@ class ExecutionSpec(Spec):
     """arithmetic of the model"""
     micro_batch: PositiveInt = 64
     """windows per model call"""
+    incremental: bool = True
+    """compute only what an allele changes, where the model is a stack of convolutions; false takes full windows"""
     records_per_shard: PositiveInt = 1000
     """most records in a shard, the unit of work, retry and commit"""
     bytes_per_shard: PositiveInt = 32 << 20
@@ -81,6 +102,22 @@ class OutputsSpec(Spec):
         for name in ("bcf", "vep_tab", "spliceai_info"):
             if getattr(self, name) and not self.vcf:
                 raise ValueError(f"{name} is made from the scored VCF, which vcf: false turns off")
+        return self
+
+
+class StoreSpec(Spec):
+    """Scores kept from run to run."""
+
+    path: Text | None = None
+    """folder of scores of former runs: a local path, s3:// or gs://; what it has is not computed again, what this run
+    computes is added"""
+    sources: Names = ()
+    """imported scores to look into too, by the names they were imported under; the first named comes first"""
+
+    @model_validator(mode="after")
+    def _need_path(self) -> StoreSpec:
+        if self.sources and self.path is None:
+            raise ValueError("sources are looked for in a score store: give its path (--store)")
         return self
 
 
@@ -134,7 +171,7 @@ class ScoreVariantsSpec(Spec):
     version: Literal[1] = 1
     """version of this spec's layout"""
     input: InputSpec
-    """what to score"""
+    """path (IN) of the variants to score, or all_snvs (--all-snvs) with regions or genes"""
     reference: Text
     """reference genome: FASTA, plain or bgzipped; an index is made where absent"""
     genes: Text | None = None
@@ -147,12 +184,18 @@ class ScoreVariantsSpec(Spec):
     """a model that ships, by name, or a model folder; only scorers that ask no model go without"""
     scorer: ScorerSpec = Field(default_factory=ScorerSpec)
     """what to compute from the model's outputs"""
+    phased: bool = False
+    """score each variant alone and beside the other alleles of its copy, by the phased genotypes of one sample"""
+    sample: Name | None = None
+    """for phased: whose genotypes, by name; unset takes the only sample"""
     output: Text
     """run directory: a local path, s3:// or gs://; a run that stopped there is resumed"""
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
     """most rejected rows, as a share of the records; above it the run stops with exit code 3; 1 accepts any share"""
     keep_info: Names = ()
     """INFO keys copied to columns info_KEY of the table"""
+    store: StoreSpec = Field(default_factory=StoreSpec)
+    """scores of former runs"""
     outputs: OutputsSpec = Field(default_factory=OutputsSpec)
     """files to write"""
     panels: Annotated[tuple[PanelSpec, ...], Field(strict=False)] = ()
@@ -162,6 +205,10 @@ class ScoreVariantsSpec(Spec):
 
     @model_validator(mode="after")
     def _agree(self) -> ScoreVariantsSpec:
+        if self.sample is not None and not self.phased:
+            raise ValueError("sample goes with phased")
+        if self.phased and self.scorer.name != "splice_delta":
+            raise ValueError("phased needs the scorer splice_delta")
         if self.execution.address and self.execution.executor != "ray":
             raise ValueError("execution.address names a Ray cluster: set execution.executor to ray")
         if self.scorer.name in ("splice_delta", "allele_effect") and self.model is None:
@@ -170,6 +217,8 @@ class ScoreVariantsSpec(Spec):
             )
         if self.scorer.name == "splice_delta" and self.genes is None:
             raise ValueError("the scorer splice_delta needs genes: give a GTF, GFF3 or SpliceAI annotation table")
+        if self.input.genes and self.genes is None:
+            raise ValueError("input.genes needs genes: give the annotation that tells where they lie")
         if self.outputs.spliceai_info and self.scorer.name != "splice_delta":
             raise ValueError("outputs.spliceai_info needs the scorer splice_delta")
         used = {key for panel in self.panels for key in (panel.truth, panel.group, panel.cluster, *panel.where)}
@@ -188,6 +237,8 @@ OPTIONS = (
     Option("output", ("--output", "-o")),
     Option("input.regions", ("--regions", "-r")),
     Option("input.regions_file", ("--regions-file", "-R")),
+    Option("input.all_snvs", ("--all-snvs",)),
+    Option("input.genes", ("--gene",), form="commas", metavar="NAME"),
     Option("scorer.name", ("--scorer",)),
     Option("scorer.params.distance", ("--distance",), doc="farthest change looked at from the variant, bp", kind=int),
     Option("scorer.params.mask", ("--mask",), doc="zero gains at annotated sites and losses elsewhere", kind=bool),
@@ -202,9 +253,13 @@ OPTIONS = (
         metavar="KEY",
     ),
     Option("scorer.params.compatibility", ("--compatibility",), doc="reproduce a peer: spliceai-1.3.1", kind=str),
+    Option("phased", ("--phased",)),
+    Option("sample", ("--sample",)),
     Option("all_transcripts", ("--all-transcripts",)),
     Option("contig_aliases", ("--contig-alias",), doc="NAME=REFERENCE_NAME, repeatable", form="pairs"),
     Option("contig_aliases", ("--contig-aliases",), doc="file of NAME, TAB, REFERENCE_NAME lines", form="pairs_file"),
+    Option("store.path", ("--store",), metavar="DIR"),
+    Option("store.sources", ("--store-sources",), form="commas", metavar="NAME"),
     Option("keep_info", ("--keep-info",), doc="INFO keys to copy to the table, comma-separated", form="commas"),
     Option("max_reject_fraction", ("--max-rejects",)),
     Option("panels", ("--compare",), doc="YAML file: a list of panels for the report", form="yaml_file"),
@@ -219,6 +274,7 @@ OPTIONS = (
     Option("execution.device", ("--device",)),
     Option("execution.precision", ("--precision",)),
     Option("execution.micro_batch", ("--micro-batch",)),
+    Option("execution.incremental", ("--no-incremental",), doc="full windows for every allele", value=False),
     Option("execution.records_per_shard", ("--records-per-shard",)),
 )
 """The one place where the command's options meet the keys of the spec."""

@@ -18,6 +18,7 @@ from engine.genome.genes import GeneTable
 from engine.genome.reference import ReferenceGenome
 from engine.models._info import open_model
 from engine.scoring import _metrics
+from engine.scoring._allele_windows import gather_stretches
 from engine.scoring._contract import ScoringUnit, SkippedAllele
 from engine.scoring._predictor import Predictor
 from engine.scoring.splice_delta import SpliceDelta
@@ -235,9 +236,13 @@ def scored(records: list[pysam.VariantRecord]) -> dict[str, np.ndarray]:
         unit = ScoringUnit(r.chrom, reference.length(r.chrom), r.start, r.ref, r.alts[0], gene, psi)
         prepared.append(scorer.prepare(unit, reference.fetch))
     assert not [one for one in prepared if isinstance(one, SkippedAllele)]
-    windows = [window for one in prepared for window in one.windows]
-    outputs = predictor.predict(windows, heads=scorer.heads)
-    rows = [scorer.score(one, outputs[2 * i : 2 * i + 2]) for i, one in enumerate(prepared)]
+    contrasts = [contrast for one in prepared for contrast in one.contrasts]
+    stretches, places = gather_stretches(
+        contrasts, lambda *span: scorer.tokens(reference.fetch(*span)), flank=info.context_bp // 2
+    )
+    questions = [(one, stretches[place]) for one, place in zip(contrasts, places, strict=True)]
+    tracks = predictor.contrast(questions, heads=scorer.heads)
+    rows = [scorer.score(one, own) for one, own in zip(prepared, tracks, strict=True)]
     return {field.name: np.array([row[i] for row in rows]) for i, field in enumerate(scorer.fields)}
 
 

@@ -172,6 +172,13 @@ def test_each_option_sets_its_key(flag, typed, section, value):
     assert found == value
 
 
+def test_all_snvs_take_the_place_of_a_file():
+    given = {flag: value for flag, value in GIVEN.items() if flag != "IN"}
+    given |= {"--all-snvs": True, "--gene": ["A,B", "C"], "--regions": ["chr1"]}
+    found = _spec.build(_spec.from_options("score_variants", given), job="score_variants")[1].input
+    assert (found.path, found.all_snvs, found.genes, found.regions) == (None, True, ("A", "B", "C"), ("chr1",))
+
+
 def test_aliases_come_from_file_and_options(tmp_path):
     path = tmp_path / "aliases.tsv"
     path.write_text("# name\treference\nchr1\t1\nchrM\tMT\n")
@@ -193,6 +200,8 @@ def test_panels_come_from_a_file(tmp_path):
         ({"workers": 0}, "command line --workers, key 'execution.workers': found 0; give at least 1"),
         ({"executor": "rya"}, "did you mean 'ray'? allowed: in-process, ray"),
         ({"address": "h:1"}, "set execution.executor to ray"),
+        ({"all_snvs": True}, "key 'input': all_snvs makes its own variants, yet path is '-': leave one of them out"),
+        ({"gene": ["A"]}, "key 'input': genes go with all_snvs alone"),
     ],
 )
 def test_bad_options(more, sentence):

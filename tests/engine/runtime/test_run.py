@@ -10,9 +10,9 @@ import pytest
 
 from engine.errors import DataError, InputError, RejectLimitError, SystemFailure
 from engine.runtime import layout
-from engine.runtime.run import Execution
+from engine.runtime.run import Execution, RunContext, open_run
 from engine.runtime.verify import verify
-from tests.toys.number_job import run_numbers
+from tests.toys.number_job import NumberSource, run_numbers
 from tests.toys.runs import assert_same_results, result_bytes
 
 ONE = Execution(workers=1)
@@ -64,6 +64,15 @@ def test_a_finished_run_does_nothing(numbers, calm):
 def test_another_key_is_refused_and_named(numbers, calm):
     with pytest.raises(InputError, match="computes something else: power was 2, now 3; choose another output"):
         run_numbers(str(numbers), str(calm), execution=ONE, power=3)
+
+
+def test_key_and_choices_are_taken_up_as_they_were(numbers, tmp_path):
+    """JSON has no tuples: a key that holds one must be known again, and what a driver chose stands."""
+    for turn in range(2):
+        with open_run(str(tmp_path / "out"), job="numbers", context=RunContext(progress="none")) as run:
+            run.plan(NumberSource(str(numbers)), records_per_shard=7, bytes_per_shard=1 << 20)
+            assert run.choices == ({"taken": [1, 2]} if turn else {})
+            run.freeze({"params": {"channels": ("a", "b")}}, {}, choices={"taken": [1, 2 + turn]})
 
 
 def test_changed_input_is_refused(numbers, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from engine.genome.genes import Transcript
 from engine.genome.windows import text_from_tokens
 from engine.models._info import HeadInfo, ModelInfo
+from engine.scoring._allele_windows import contrast_windows, gather_stretches
 from engine.scoring._contract import Fetch, Prepared, Scorer, ScoringUnit
 
 SPLICE = HeadInfo("splice", ("none", "acceptor", "donor"), "softmax", "stranded")
@@ -59,9 +60,19 @@ def answer(scorer: Scorer, unit: ScoringUnit, fetch: Fetch, context_bp: int) -> 
     if not isinstance(prepared, Prepared):
         return prepared
     tracks: list[Mapping[str, np.ndarray]] = [
-        {"splice": splice_track(text_from_tokens(window), context_bp)} for window in prepared.windows
+        {"splice": splice_track(text, context_bp)} for text in window_texts(scorer, prepared, fetch, context_bp)
     ]
     return scorer.score(prepared, tracks)
+
+
+def window_texts(scorer: Scorer, prepared: Prepared, fetch: Fetch, context_bp: int) -> list[str]:
+    """The full windows of a prepared allele's contrasts, as text."""
+    flank = context_bp // 2
+    found = []
+    for contrast in prepared.contrasts:
+        (stretch,), _ = gather_stretches([contrast], lambda *span: scorer.tokens(fetch(*span)), flank=flank)
+        found += [text_from_tokens(window) for window in contrast_windows(contrast, stretch, flank=flank)]
+    return found
 
 
 def fetch_from(text: str) -> Fetch:

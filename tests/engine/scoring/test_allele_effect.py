@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from engine import registry
 from engine.errors import InputError
-from engine.genome.windows import reverse_complement, text_from_tokens
+from engine.genome.windows import reverse_complement
 from engine.models._info import HeadInfo
 from engine.scoring._contract import AlleleRow, ScoringUnit
 from engine.scoring.allele_effect import COMPONENT, AlleleEffect, AlleleEffectParams
-from tests.engine.scoring.stubs import fetch_from, model_info
+from tests.engine.scoring.stubs import fetch_from, model_info, window_texts
 from tests.toys import golden
 
 WIDTH = 5
@@ -35,7 +35,8 @@ def skewed_track(window):
 def effect(text, start, ref, alt, *, track=count_track, head=COUNT, **params):
     scorer = AlleleEffect(AlleleEffectParams(**params), model_info(WIDTH - 1, head))
     prepared = scorer.prepare(ScoringUnit("c", len(text), start, ref, alt), fetch_from(text))
-    return scorer.score(prepared, [{head.name: track(text_from_tokens(window))} for window in prepared.windows])
+    texts = window_texts(scorer, prepared, fetch_from(text), WIDTH - 1)
+    return scorer.score(prepared, [{head.name: track(one)} for one in texts])
 
 
 TEXT = "AAAAAAAAAACCCCCCCCCC"

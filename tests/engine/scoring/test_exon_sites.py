@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.genome.windows import reverse_complement, text_from_tokens
+from engine.genome.windows import reverse_complement
 from engine.scoring import _exon_sites
 from engine.scoring._contract import AlleleRow, Prepared, ScoringUnit
 from engine.scoring.splice_delta import COMPONENT, SpliceDelta, SpliceDeltaParams
-from tests.engine.scoring.stubs import GRAMMAR, SPLICE, fetch_from, model_info, transcript
+from tests.engine.scoring.stubs import GRAMMAR, SPLICE, fetch_from, model_info, transcript, window_texts
 from tests.toys import golden
 
 CONTEXT = 12
@@ -51,7 +51,7 @@ def values_of(text, held, start, ref, alt, *, made=None, info=(), noise=0.0):
     made = made or scorer(distance=3)
     prepared = made.prepare(ScoringUnit("c", len(text), start, ref, alt, held, info), fetch_from(text))
     assert isinstance(prepared, Prepared)
-    tracks = [tracks_of(text_from_tokens(window)) for window in prepared.windows]
+    tracks = [tracks_of(one) for one in window_texts(made, prepared, fetch_from(text), CONTEXT)]
     tracks[1] = {head: track + noise * (-1.0) ** np.arange(track.shape[1]) for head, track in tracks[1].items()}
     values = dict(zip([one.name for one in made.fields], made.score(prepared, tracks), strict=True))
     return {name: value for name, value in values.items() if name in NAMES or name == "psi_change"}
@@ -329,7 +329,7 @@ def test_constants_that_do_not_read(extra, message):
 def test_not_a_number_is_rejected():
     made = scorer(distance=3)
     prepared = made.prepare(ScoringUnit("c", len(TEXT), 30, TEXT[30], "G", PLUS), fetch_from(TEXT))
-    tracks = [tracks_of(text_from_tokens(window)) for window in prepared.windows]
+    tracks = [tracks_of(one) for one in window_texts(made, prepared, fetch_from(TEXT), CONTEXT)]
     tracks[1]["pwm"][0, 0] = np.inf
     assert made.score(prepared, tracks).reason == "model_output_not_finite"
 

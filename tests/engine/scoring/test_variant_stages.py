@@ -198,21 +198,20 @@ def test_the_same_bytes_for_the_same_cut(world, given):
 
 def test_slices_bound_what_the_model_sees_at_once(world, monkeypatch):
     sizes = []
-    predict = Predictor.predict
+    contrast = Predictor.contrast
 
-    def recording(self, windows, **given):
-        sizes.append(len(windows))
-        return predict(self, windows, **given)
+    def recording(self, questions, **given):
+        sizes.append(len(questions))
+        return contrast(self, questions, **given)
 
-    monkeypatch.setattr(Predictor, "predict", recording)
+    monkeypatch.setattr(Predictor, "contrast", recording)
     whole = run(stages_of(world, model="motifs"))[0]
-    # A window of REF and one of ALT for each row.
-    scored = 2 * whole.states["scored"]
-    assert scored > 70 and sizes == [scored]
+    scored = whole.states["scored"]
+    assert scored > 35 and sizes == [scored]
     sizes.clear()
     monkeypatch.setattr(_variant_scorer, "SLICE_ROWS", 7)
     assert run(stages_of(world, model="motifs"))[0].table.equals(whole.table)
-    assert sizes == [14] * (scored // 14) + [scored % 14] * (scored % 14 > 0)
+    assert sizes == [7] * (scored // 7) + [scored % 7] * (scored % 7 > 0)
 
 
 def test_weights_are_hashed_once_for_all_that_a_process_opens(world, monkeypatch):
@@ -334,6 +333,58 @@ def spliceai_folder(tmp_path_factory):
     return folder
 
 
+def test_an_allele_beside_another_scores_as_on_a_reference_that_has_it(world, tmp_path):
+    """Phased, and in shards of their own: A beside B as A alone on a genome with B, for a deletion and an SNV."""
+    _, toy, _ = world
+    gene = toy.genes[0]
+    at = gene.start + 300
+    letters = toy.clean(gene.contig, at, at + 20)
+    snv = (at, letters[0], "ACGT"["ACGT".index(letters[0]) - 1])
+    deletion = (at + 2, letters[2:6], letters[2])
+
+    def vcf(name, records):
+        lines = [
+            f"{gene.contig}\t{start + 1}\t.\t{ref}\t{alt}\t.\t.\t.\tGT:DP\t{call}:9"
+            for start, ref, alt, call in records
+        ]
+        genome.write_vcf(tmp_path / name, lines, toy, num_samples=1)
+        return str(tmp_path / name)
+
+    def rows(outputs):
+        return [row for one in outputs for row in one.table.to_pylist() if row["state"] == "scored"]
+
+    phased = vcf("phased.vcf.gz", [(*snv, "0|1"), (*deletion, "1|1")])
+    both = rows(run(stages_of(world, phased, model="random", phased=True), records_per_shard=1))
+    written = toy.contigs[gene.contig]
+    for name, other, own in (("a", deletion, snv), ("b", snv, deletion)):
+        start, ref, alt = other
+        # What follows a deletion moves up; bases are added at the end so that the contig keeps its length.
+        changed = written[:start] + alt + written[start + len(ref) :] + "A" * (len(ref) - len(alt))
+        genome.write_fasta(tmp_path / f"{name}.fa", {**toy.contigs, gene.contig: changed})
+        shift = len(alt) - len(ref) if own[0] > start else 0
+        alone_vcf = vcf(f"{name}.vcf.gz", [(own[0] + shift, *own[1:], "0|1")])
+        (alone,) = rows(run(stages_of(world, alone_vcf, model="random", reference_path=str(tmp_path / f"{name}.fa"))))
+        (row,) = [one for one in both if one["start"] == own[0] and one["transcript_id"] == alone["transcript_id"]]
+        assert row["copy2_others"] == 1 and row["copy1_others"] == (0 if own == deletion else None)
+        columns = ("ds_ag", "ds_al", "ds_dg", "ds_dl", "ds_max")
+        for column in columns:
+            assert row[f"copy2_{column}"] == pytest.approx(alone[column], abs=2e-5)
+        alone_there = [row[column] for column in columns]
+        assert [row[f"copy2_{column}"] for column in columns] != pytest.approx(alone_there, abs=1e-4), "B should matter"
+    assert both[0]["copy1_ds_max"] is None
+
+
+def test_phased_says_what_it_needs(world, tmp_path):
+    _, toy, records = world
+    with pytest.raises(InputError, match="2 samples; name one: --sample NAME"):
+        stages_of(world, phased=True).open_reader()
+    with pytest.raises(InputError, match="the scorer gc_change has no phased form"):
+        stages_of(world, phased=True, scorer="gc_change").open_component()
+    genome.write_vcf(tmp_path / "none.vcf.gz", records[:3], toy)
+    with pytest.raises(InputError, match="no samples"):
+        stages_of(world, str(tmp_path / "none.vcf.gz"), phased=True).open_reader()
+
+
 def test_the_spliceai_tag_needs_its_weights(world):
     with pytest.raises(InputError, match="the tag SpliceAI stands for SpliceAI's own weights"):
         stages_of(world, spliceai_info=True).info_header()
@@ -342,9 +393,9 @@ def test_the_spliceai_tag_needs_its_weights(world):
 
 
 def test_a_folder_that_only_says_it_is_spliceai_is_refused(world, spliceai_folder, monkeypatch):
-    """The word is in the folder's own text, the proof in its tensors: none are known, and then only those."""
+    """The word is in the folder's own text, the proof in its tensors: only those of known networks."""
     asked = stages_of(world, spliceai_info=True, model=str(spliceai_folder))
-    assert open_model(spliceai_folder).score_tag == "SpliceAI" and not splice_delta.SPLICEAI_NETWORKS
+    assert open_model(spliceai_folder).score_tag == "SpliceAI"
     with pytest.raises(InputError, match=r"the tag SpliceAI stands for SpliceAI's own weights, known by their digest"):
         asked.open_component()
     known = network_digest(open_model(spliceai_folder))

@@ -68,6 +68,15 @@ def test_what_must_be_given(key):
         ({"outputs": {"vcf": False, "bcf": True}}, "bcf is made from the scored VCF"),
         ({"outputs": {"spliceai_info": True}, "scorer": {"name": "allele_effect"}}, "needs the scorer splice_delta"),
         ({"output": ""}, "give at least 1"),
+        ({"input": {}}, "nothing says what to score: give path (IN), or all_snvs with regions or genes"),
+        ({"input": {"regions": ["chr1"]}}, "nothing says what to score"),
+        ({"input": {"all_snvs": True}}, "all_snvs needs regions, regions_file or genes"),
+        ({"input": {"path": "x.vcf", "all_snvs": True, "regions": ["chr1"]}}, "yet path is 'x.vcf'"),
+        ({"input": {"path": "x.vcf", "genes": ["BRCA1"]}}, "genes go with all_snvs alone"),
+        (
+            {"input": {"all_snvs": True, "genes": ["A"]}, "genes": None, "scorer": {"name": "allele_effect"}},
+            "input.genes needs genes: give the annotation",
+        ),
         ({"panels": [PANEL]}, "panels use DPSI: add them to keep_info"),
         ({"keep_info": ["DPSI"], "panels": [{**PANEL, "kind": "classes"}]}, "needs both positive and negative"),
         ({"keep_info": ["DPSI"], "panels": [{**PANEL, "positive": ["a"]}]}, "belong to panels of kind classes"),
@@ -84,6 +93,13 @@ def test_what_must_be_given(key):
 )
 def test_rules(more, sentence):
     assert sentence in refusal(**more)
+
+
+@pytest.mark.parametrize("more", [{"regions": ["chr1"]}, {"regions_file": "r.bed"}, {"genes": ["BRCA1", 7]}])
+def test_all_snvs_need_no_path(more):
+    found = build(input={"all_snvs": True, **more}).input
+    assert found.path is None
+    assert found.all_snvs
 
 
 def test_panels_may_group_by_table_columns():

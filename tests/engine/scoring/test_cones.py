@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.encoders.one_hot import OneHot, OneHotParams
+from engine.models.dilated_conv import DilatedConv, DilatedConvParams, multiply_adds, spliceai_params
+from engine.scoring import _cones
+from engine.scoring._allele_windows import contrast_windows, copy_tracks, gather_stretches
+from engine.scoring._cones import ConeScorer, ConeTask, cone_task, reference_span
+from engine.scoring._contract import Contrast
+from engine.scoring._predictor import Predictor
+from tests.toys import models
+
+ENCODER = OneHot(OneHotParams())
+LENGTH = 160
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def network(params: DilatedConvParams, seed: int) -> DilatedConv:
+    """Random weights and, where there are any, random statistics, so that no layer is the identity."""
+    torch.manual_seed(seed)
+    made = DilatedConv(params).eval()
+    with torch.no_grad():
+        for name, value in made.state_dict().items():
+            if name.endswith("variance"):
+                value.uniform_(0.5, 2)
+            elif value.dim() == 1:
+                value.normal_(0, 0.3)
+    return made.for_inference()
+
+
+@st.composite
+def shapes(draw) -> DilatedConvParams:
+    odd = st.sampled_from([1, 3, 5])
+    return DilatedConvParams(
+        channels=draw(st.integers(1, 4)),
+        stem_width=draw(odd),
+        blocks=tuple(draw(st.lists(st.tuples(odd, st.integers(1, 3)), max_size=3))),
+        skip_every=draw(st.integers(0, 2)),
+        head_width=draw(odd),
+        norm=draw(st.sampled_from(["batch", "layer", "none"])),
+        nonlinearity=draw(st.sampled_from(["relu", "gelu", "silu", "leaky_relu"])),
+        activation=draw(st.sampled_from(["softmax", "identity"])),
+    )
+
+
+def edit_lists(tokens: np.ndarray, *, most: int):
+    """Disjoint edits, in order: SNV, MNV, insertion, deletion and both at once."""
+
+    @st.composite
+    def made(draw):
+        found, at = [], 5
+        for _ in range(draw(st.integers(1, most))):
+            at += draw(st.integers(0, 40))
+            num_ref = draw(st.integers(0, 9))
+            if at + num_ref > len(tokens) - 5:
+                break
+            alt = bytes(draw(st.lists(st.integers(0, 4), min_size=not num_ref, max_size=9)))
+            found.append((at, num_ref, alt))
+            at += num_ref + (num_ref == 0)
+        return found or [(8, 1, b"\x02")]
+
+    return made()
+
+
+@st.composite
+def contrasts(draw, tokens: np.ndarray) -> Contrast:
+    edits = draw(edit_lists(tokens, most=4))
+    chosen = draw(st.integers(0, len(edits) - 1))
+    background = tuple(edits[:chosen] + edits[chosen + 1 :]) if draw(st.booleans()) else ()
+    at, num_ref, _ = edits[chosen]
+    low = at - draw(st.integers(0, 30))
+    high = at + draw(st.integers(1, 30))
+    bounds = draw(st.one_of(st.none(), st.tuples(st.integers(0, at), st.integers(at + 1, LENGTH))))
+    return Contrast(
+        contig="c",
+        low=low,
+        high=high,
+        alt_end=max(high, at + num_ref) + draw(st.integers(0, 3)),
+        edits=(edits[chosen],),
+        background=background,
+        bounds=bounds,
+        strands=draw(st.sampled_from(["+", "-", "+-"])),
+        alt_outputs=draw(st.one_of(st.none(), st.integers(1, 40))),
+    )
+
+
+def answers(scorer: ConeScorer, asked: list[Contrast], tokens: np.ndarray) -> list[list[np.ndarray]]:
+    """Tracks of contrasts, by cones."""
+    stretches, places = gather_stretches(asked, reader(tokens), flank=scorer.flank)
+    found = []
+    for contrast, place in zip(asked, places, strict=True):
+        tracks = []
+        for strand in contrast.strands:
+            text = stretches[place].tokens if strand == "+" else reverse(stretches[place].tokens)
+            for track in copy_tracks(contrast):
+                if track.edits:
+                    tracks += scorer.tracks(text, [], [cone_task(track, stretches[place], strand)])[1]
+                else:
+                    tracks += scorer.tracks(text, [reference_span(track, stretches[place], strand)], [])[0]
+        found.append(tracks)
+    return found
+
+
+def reverse(tokens: np.ndarray) -> np.ndarray:
+    return np.array([3, 2, 1, 0, 4], dtype=np.uint8)[tokens][::-1].copy()
+
+
+def reader(tokens: np.ndarray):
+    def read(contig: str, start: int, end: int) -> np.ndarray:
+        return np.array([tokens[i] if 0 <= i < len(tokens) else 4 for i in range(start, end)], dtype=np.uint8)
+
+    return read
+
+
+def scorer_of(nets: list[DilatedConv]) -> ConeScorer:
+    return ConeScorer([net.conv_stack() for net in nets], ENCODER.tensor, device=torch.device("cpu"))
+
+
+def full_windows(nets: list[DilatedConv], contrast: Contrast, tokens: np.ndarray, flank: int) -> list[np.ndarray]:
+    (stretch,), _ = gather_stretches([contrast], reader(tokens), flank=flank)
+    made = []
+    for window in contrast_windows(contrast, stretch, flank=flank):
+        x = ENCODER.tensor(torch.from_numpy(window[None].copy()))
+        made.append(np.mean([next(iter(net(x).values()))[0].numpy() for net in nets], axis=0))
+    return made
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), shapes(), st.integers(0, 1 << 16), st.integers(1, 2))
+def test_cones_equal_full_windows(data, params, seed, members):
+    """Any convolution stack, any alleles: alone, or on a copy that has others besides; either strand."""
+    tokens = np.random.default_rng(seed).integers(0, 5, LENGTH).astype(np.uint8)
+    nets = [network(params, seed + member) for member in range(members)]
+    asked = data.draw(contrasts(tokens))
+    with torch.inference_mode():
+        scorer = scorer_of(nets)
+        (found,) = answers(scorer, [asked], tokens)
+        expected = full_windows(nets, asked, tokens, scorer.flank)
+    assert [one.shape for one in found] == [one.shape for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(0, 1 << 16), st.integers(1, 400), st.integers(1, 300))
+def test_neighbours_tiles_and_batches_change_nothing(data, seed, tile, cells):
+    """Many alleles asked at once, whatever shares a pass or a batch, answer as each alone."""
+    tokens = np.random.default_rng(seed).integers(0, 5, LENGTH).astype(np.uint8)
+    nets = [network(DilatedConvParams(channels=3, blocks=((3, 1), (5, 2)), skip_every=1), seed)]
+    tasks = []
+    for at, num_ref, alt in data.draw(st.lists(edit_lists(tokens, most=3), min_size=1, max_size=6).map(flat)):
+        begin, end = -data.draw(st.integers(0, 9)), len(alt) + data.draw(st.integers(0, 9))
+        tasks.append(ConeTask(at, max(num_ref, 1), alt, begin, end))  # as `cone_task` makes them, never without a base
+    spans = data.draw(st.lists(st.tuples(st.integers(0, 80), st.integers(81, LENGTH)), max_size=3))
+    with torch.inference_mode():
+        together = scorer_of(nets)
+        together._tile = tile
+        former, _cones.BATCH_CELLS = _cones.BATCH_CELLS, cells
+        try:
+            found_spans, found = together.tracks(tokens, spans, tasks)
+        finally:
+            _cones.BATCH_CELLS = former
+        alone = scorer_of(nets)
+        for task, one in zip(tasks, found, strict=True):
+            np.testing.assert_allclose(one, alone.tracks(tokens, [], [task])[1][0], rtol=1e-5, atol=1e-5)
+        for span, one in zip(spans, found_spans, strict=True):
+            np.testing.assert_allclose(one, alone.tracks(tokens, [span], [])[0][0], rtol=1e-5, atol=1e-5)
+
+
+def flat(lists):
+    return [one for held in lists for one in held]
+
+
+def counted_by_sets(net: DilatedConv, span: int, task: ConeTask) -> int:
+    """Multiply-adds of a reference pass over the span and of one cone, by sets of cells: nothing of the geometry used.
+
+    A cell is recomputed if a changed base reaches it and a wanted output reads it.
+    """
+    layers = net.conv_stack().layers
+    taps = [
+        [(tap - layer.conv.kernel_size[1] // 2) * layer.conv.dilation[1] for tap in range(layer.conv.kernel_size[1])]
+        for layer in layers
+    ]
+    base = set(range(task.start, task.start + len(task.core)))
+    changed: list[set[int]] = []
+    for layer, offsets in zip(layers, taps, strict=True):
+        source = base if layer.source == -1 else changed[layer.source]
+        other = set() if layer.residual is None else changed[layer.residual]
+        changed.append({cell - offset for cell in source for offset in offsets} | other)
+    total = 0
+    for outputs, is_cone in (
+        (set(range(task.start + task.begin, task.start + task.end)), True),
+        (set(range(span)), False),
+    ):
+        read: list[set[int]] = [set() for _ in layers]
+        read[-1] = outputs
+        for index in range(len(layers) - 1, -1, -1):
+            layer = layers[index]
+            if layer.source >= 0:
+                read[layer.source] |= {cell + offset for cell in read[index] for offset in taps[index]}
+            if layer.residual is not None:
+                read[layer.residual] |= read[index]
+        for layer, wanted, reached in zip(layers, read, changed, strict=True):
+            # A dilated layer's cells are computed as one range, so the gaps between its taps count too.
+            cells = hull(wanted) & hull(reached) if is_cone else hull(wanted)
+            total += len(cells) * layer.conv.in_channels * layer.conv.out_channels * layer.conv.kernel_size[1]
+    return total
+
+
+def hull(cells: set[int]) -> set[int]:
+    return set(range(min(cells), max(cells) + 1))
+
+
+@pytest.mark.parametrize("flank", [80, 400])
+def test_only_the_cells_of_the_cone_are_computed(flank):
+    """Multiply-adds as executed: those of one reference pass and of the cone, so far fewer than of full windows."""
+    params = spliceai_params(flank)
+    net = network(params, 1)
+    tokens = np.random.default_rng(1).integers(0, 4, 101 + flank).astype(np.uint8)
+    task = ConeTask(50 + flank // 2, 1, b"\x01", -50, 51)
+    scorer = scorer_of([net])
+    with torch.inference_mode():
+        scorer.tracks(tokens, [(flank // 2, 101 + flank // 2)], [task])
+    assert scorer.multiply_adds == counted_by_sets(net, 101, task)
+    assert scorer.multiply_adds < 1.8 * multiply_adds(params, length=101 + flank)
+
+
+def test_a_pass_is_shared_and_its_size_bounded(monkeypatch):
+    """Alleles of a long gene: as many multiply-adds as one pass and their cones, in tiles of bounded width."""
+    monkeypatch.setattr(_cones, "BATCH_CELLS", 300)
+    net = network(spliceai_params(80), 1)
+    tokens = np.random.default_rng(2).integers(0, 4, 4000).astype(np.uint8)
+    tasks = [ConeTask(at, 1, b"\x04", -5, 6) for at in range(100, 3900, 10)]
+    with torch.inference_mode():
+        alone = scorer_of([net])
+        alone.tracks(tokens, [], tasks[:1])
+        cone = alone.multiply_adds
+        together = scorer_of([net])
+        widest = []
+        run_layer = together.run_layer
+        together.run_layer = lambda layer, x, *rest, **more: (
+            widest.append(x.shape[0] * x.shape[1]) or run_layer(layer, x, *rest, **more)
+        )
+        together._tile = 500
+        together.tracks(tokens, [], tasks)
+    pass_of_one = multiply_adds(spliceai_params(80), length=11 + 80)
+    everything = multiply_adds(spliceai_params(80), length=3800 + 80)
+    assert together.multiply_adds <= len(tasks) * (cone - pass_of_one) + 1.3 * everything
+    assert max(widest) <= 500 + 80
+
+
+def test_the_predictor_uses_cones_and_says_what_it_ran(tmp_path):
+    """A supported model is never answered by full windows in silence: only the proof's four windows are."""
+    params = spliceai_params(80)
+    info = models.random_network(tmp_path / "model", params, members=2)
+    tokens = np.random.default_rng(3).integers(0, 4, 3000).astype(np.uint8)
+    asked = [
+        Contrast("c", at - 50, at + 51, at + 51, ((at, 1, bytes([3 - tokens[at]])),), strands="-")
+        for at in range(200, 2800, 100)
+    ]
+    stretches, places = gather_stretches(asked, reader(tokens), flank=40)
+    questions = [(one, stretches[place]) for one, place in zip(asked, places, strict=True)]
+    incremental, full = Predictor(info), Predictor(info, incremental=False)
+    windows = []
+    predict = incremental.predict
+    incremental.predict = lambda given, **more: windows.append(len(given)) or predict(given, **more)
+    found, expected = incremental.contrast(questions), full.contrast(questions)
+    assert incremental.is_incremental and not full.is_incremental and incremental.refused == 0
+    assert windows == [2]  # REF and ALT of the one contrast that is both first and longest
+    assert 0 < incremental.cone_multiply_adds < 0.7 * 2 * 2 * len(asked) * multiply_adds(params, length=181)
+    for one, other in zip(found, expected, strict=True):
+        for track, same in zip(one, other, strict=True):
+            np.testing.assert_allclose(track["splice"], same["splice"], atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-4), ("tf32", 2e-2), ("bf16", 1e-1)])
+def test_cones_on_a_device(tmp_path, precision, limit):
+    info = models.random_network(tmp_path / "model", spliceai_params(400), members=2)
+    tokens = np.random.default_rng(5).integers(0, 4, 4000).astype(np.uint8)
+    asked = []
+    for at in range(600, 3400, 40):
+        edit = (at, 1 + at % 5, bytes([at % 4] * (1 + at % 3)))
+        asked.append(Contrast("c", at - 50, at + 51, max(at + 51, at + edit[1]), (edit,), strands="+-"[at // 40 % 2]))
+    stretches, places = gather_stretches(asked, reader(tokens), flank=200)
+    questions = [(one, stretches[place]) for one, place in zip(asked, places, strict=True)]
+    expected = Predictor(info, incremental=False).contrast(questions)
+    device = Predictor(info, device="cuda", precision=precision)
+    found = device.contrast(questions)
+    assert device.is_incremental and device.refused == 0
+    for one, other in zip(found, expected, strict=True):
+        for track, same in zip(one, other, strict=True):
+            np.testing.assert_allclose(track["splice"], same["splice"], atol=limit)
+
+
+def test_cones_that_do_not_hold_are_given_up(tmp_path):
+    """The proof: a network whose layers do not tell all that it does is answered by full windows, and says so."""
+    info = models.random_network(tmp_path / "model", spliceai_params(80))
+    tokens = np.random.default_rng(3).integers(0, 4, 400).astype(np.uint8)
+    asked = Contrast("c", 150, 251, 251, ((200, 1, bytes([3 - tokens[200]])),))
+    stretches, _ = gather_stretches([asked], reader(tokens), flank=40)
+    broken = Predictor(info)
+    layer = broken._cones._stacks[0].layers[-1]
+    object.__setattr__(layer, "after", lambda y: y + 0.5 * torch.arange(3.0)[None, :, None, None])
+    (found,) = broken.contrast([(asked, stretches[0])])
+    (expected,) = Predictor(info, incremental=False).contrast([(asked, stretches[0])])
+    assert broken.refused == 1 and not broken.is_incremental
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one["splice"], other["splice"])
