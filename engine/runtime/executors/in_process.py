@@ -128,12 +128,18 @@ class _Pool:
         return _Member(process, ours)
 
     def _feed(self) -> None:
-        """Readers stay `_AHEAD` batches before the scorers, and no further: memory stays bounded."""
-        for scorer in self._scorers:
-            while self._encoded and len(scorer.held) < _AHEAD:
-                shard, data = self._encoded.popleft()
-                scorer.held.append(shard)
-                self._send(scorer, shard, data)
+        """Readers stay `_AHEAD` batches before the scorers, and no further: memory stays bounded.
+
+        The last batches wait here for whoever is free first: one queued behind a long shard would wait for its end.
+        """
+        for num_held in range(_AHEAD):
+            for scorer in self._scorers:
+                unassigned = len(self._pending) + self._num_ahead()
+                is_free = len(scorer.held) == num_held and (num_held == 0 or unassigned > self._num_workers)
+                if self._encoded and is_free:
+                    shard, data = self._encoded.popleft()
+                    scorer.held.append(shard)
+                    self._send(scorer, shard, data)
         most = _AHEAD * self._num_readers + self._num_workers
         for reader in self._readers:
             while self._pending and len(reader.held) < _AHEAD and self._num_ahead() < most:

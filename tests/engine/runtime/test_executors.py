@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import __version__
 from engine.errors import InputError, SystemFailure
+from engine.io.source import Shard
 from engine.runtime.executors import in_process, ray_data
 from engine.runtime.install import check_installation, check_node
 from engine.runtime.run import Execution
@@ -46,6 +49,35 @@ def test_each_worker_sees_one_device(monkeypatch):
     assert in_process._devices(3, 2) == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert in_process._devices(3, 2) == ["5", "7", "5"]
+
+
+class _Pipe:
+    def send(self, shard):
+        pass
+
+    def send_bytes(self, data):
+        pass
+
+
+@given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 30))
+def test_no_batch_waits_behind_another_while_a_scorer_is_idle(workers, encoded, pending):
+    pool = in_process._Pool(None, None, deque(_shards(pending)), workers=workers)
+    pool._scorers = [in_process._Member(None, _Pipe()) for _ in range(workers)]
+    pool._encoded.extend((shard, b"") for shard in _shards(encoded))
+    pool._feed()
+    held = [len(scorer.held) for scorer in pool._scorers]
+    assert sum(held) + len(pool._encoded) == encoded
+    assert max(held) - min(held) <= 1 and max(held) <= in_process._AHEAD
+    if encoded >= workers:
+        assert min(held) >= 1
+    if encoded + pending <= 2 * workers:
+        assert max(held) <= 1, "the last ones go to whoever is free first"
+    if encoded + pending >= 4 * workers and encoded >= 2 * workers:
+        assert min(held) == in_process._AHEAD, "the next batch is there before the last is done"
+
+
+def _shards(num):
+    return [Shard(one, one, one + 1, 1, one, "n", one, "n", one) for one in range(num)]
 
 
 def test_no_cluster_at_the_address_is_an_input_error(tmp_path, monkeypatch):
