@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.models.dilated_conv import DilatedConv, DilatedConvParams, multiply_adds, spliceai_params
 from engine.scoring import _cones
-from engine.scoring._allele_windows import contrast_windows, copy_tracks, gather_stretches
-from engine.scoring._cones import ConeScorer, ConeTask, cone_task, reference_span
+from engine.scoring._allele_windows import contrast_windows, gather_stretches
+from engine.scoring._cones import ConeScorer, ConeTask
 from engine.scoring._contract import Contrast
 from engine.scoring._predictor import Predictor
+from engine.scoring._questions import Asked
 from tests.toys import models
 
 ENCODER = OneHot(OneHotParams())
@@ -96,22 +97,9 @@ def contrasts(draw, tokens: np.ndarray) -> Contrast:
 def answers(scorer: ConeScorer, asked: list[Contrast], tokens: np.ndarray) -> list[list[np.ndarray]]:
     """Tracks of contrasts, by cones."""
     stretches, places = gather_stretches(asked, reader(tokens), flank=scorer.flank)
-    found = []
-    for contrast, place in zip(asked, places, strict=True):
-        tracks = []
-        for strand in contrast.strands:
-            text = stretches[place].tokens if strand == "+" else reverse(stretches[place].tokens)
-            for track in copy_tracks(contrast):
-                if track.edits:
-                    tracks += scorer.tracks(text, [], [cone_task(track, stretches[place], strand)])[1]
-                else:
-                    tracks += scorer.tracks(text, [reference_span(track, stretches[place], strand)], [])[0]
-        found.append(tracks)
-    return found
-
-
-def reverse(tokens: np.ndarray) -> np.ndarray:
-    return np.array([3, 2, 1, 0, 4], dtype=np.uint8)[tokens][::-1].copy()
+    held = Asked([(one, stretches[place]) for one, place in zip(asked, places, strict=True)], flank=scorer.flank)
+    found = {key: scorer.tracks(one.tokens, one.spans, one.tasks) for key, one in held.wishes.items()}
+    return [[found[key][kind][at] for key, kind, at in place] for place in held.places]
 
 
 def reader(tokens: np.ndarray):
