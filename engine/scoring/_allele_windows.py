@@ -115,7 +115,7 @@ def gather_stretches(
     """
     groups: dict[tuple[str, tuple[int, int] | None], list[tuple[int, int, int]]] = {}
     for number, one in enumerate(contrasts):
-        start, end = extent(one, flank=flank)
+        start, end = _extent(one, flank)
         groups.setdefault((one.contig, one.bounds), []).append((start, end, number))
     stretches: list[Stretch] = []
     places = [0] * len(contrasts)
@@ -134,7 +134,7 @@ def gather_stretches(
     return stretches, places
 
 
-def extent(contrast: Contrast, *, flank: int) -> tuple[int, int]:
+def _extent(contrast: Contrast, flank: int) -> tuple[int, int]:
     """Reference bases [start, end) that a contrast's windows are cut from."""
     edits = (*contrast.background, *contrast.edits)
     deleted = sum(max(0, num_ref - len(alt)) for _, num_ref, alt in edits)

@@ -51,7 +51,7 @@ class ConeTask:
         start: index of the first changed base in the strand's tokens.
         num_ref: bases of the reference that the core stands for.
         core: tokens of the copy in their place; none after a bare deletion.
-        begin, end: outputs wanted, counted on the copy from the core's first base.
+        begin, end: outputs wanted, one or more, counted on the copy from the core's first base.
     """
 
     start: int
@@ -152,7 +152,7 @@ class ConeScorer:
 
         Args:
             tokens: uint8 (L,) of one strand; beyond its ends stands N.
-            spans: outputs [begin, end) wanted of the reference, as indices into `tokens`.
+            spans: outputs [begin, end) wanted of the reference, one or more, as indices into `tokens`.
             tasks: copies.
 
         Returns:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.genome.windows import edit_tokens, reverse_complement
-from engine.scoring._allele_windows import Stretch, copy_tracks, extent
+from engine.scoring._allele_windows import Stretch, copy_tracks
 from engine.scoring._cones import ConeTask, Span
 from engine.scoring._contract import AlleleEdit, Contrast, Tokens
 
@@ -70,14 +70,14 @@ class Asked:
         self._tokens: dict[int, Tokens] = {}
         copies, own = _copies(questions, flank)
         self.places: list[list[Place]] = []
-        for (contrast, stretch), number in zip(questions, own, strict=True):
-            self.places.append(self._ask(contrast, stretch, number, copies[number]))
+        for (contrast, _), number in zip(questions, own, strict=True):
+            self.places.append(self._ask(contrast, number, copies[number], flank))
 
-    def _ask(self, contrast: Contrast, stretch: Stretch, number: int, copy: _Copy) -> list[Place]:
+    def _ask(self, contrast: Contrast, number: int, copy: _Copy, flank: int) -> list[Place]:
         tokens = self._tokens.get(number)
         if tokens is None:
             tokens = self._tokens[number] = copy.tokens()
-        forward = _wishes(contrast, stretch, copy)
+        forward = _wishes(contrast, copy, flank)
         found = []
         for strand in contrast.strands:
             held = self.wishes.get((number, strand))
@@ -91,9 +91,14 @@ class Asked:
 
 @dataclass
 class _Copy:
-    """A copy of a stretch with alleles, and the reference bases [begin, end) that its contrasts read.
+    """A copy of a stretch with alleles.
 
     Where a contrast reads, the copy has the contrast's own alleles and no others.
+
+    Attributes:
+        stretch: the reference.
+        begin, end: the part of it that the copy is made of: what its contrasts read, with every allele whole.
+        edits: the alleles.
     """
 
     stretch: Stretch
@@ -101,16 +106,19 @@ class _Copy:
     end: int
     edits: set[AlleleEdit] = field(default_factory=set)
 
-    def takes(self, edits: Sequence[AlleleEdit], begin: int, end: int) -> bool:
-        """Whether a contrast that reads [begin, end) and has these alleles there can be asked of it, too."""
-        if any(edit not in edits and _touches(edit, begin, end) for edit in self.edits):
+    def takes(self, edits: Sequence[AlleleEdit], read: Span) -> bool:
+        """Whether a contrast that reads these bases of the reference, with these alleles, can be asked of it, too."""
+        if any(edit not in edits and _touches(edit, read) for edit in self.edits):
             return False
-        return all(edit in self.edits or not _touches(edit, self.begin, self.end) for edit in edits)
+        mine = self.begin, self.end
+        return not any(_touches(edit, read) and edit not in self.edits and _touches(edit, mine) for edit in edits)
 
-    def add(self, edits: Iterable[AlleleEdit], begin: int, end: int) -> None:
-        """Take a contrast in."""
-        self.edits.update(edits)
-        self.begin, self.end = min(self.begin, begin), max(self.end, end)
+    def add(self, edits: Sequence[AlleleEdit], read: Span) -> None:
+        """Take a contrast in; alleles that it does not read are left out."""
+        near = [edit for edit in edits if _touches(edit, read)]
+        self.edits.update(near)
+        self.begin = min(self.begin, read[0], *(at - 1 for at, _, _ in near))
+        self.end = max(self.end, read[1], *(at + num_ref + 1 for at, num_ref, _ in near))
 
     def tokens(self) -> Tokens:
         """From `begin` to `end`, alleles put in."""
@@ -120,18 +128,31 @@ class _Copy:
         edits = [(at, num_ref, np.frombuffer(alt, dtype=np.uint8)) for at, num_ref, alt in sorted(self.edits)]
         return edit_tokens(tokens, self.begin, edits)
 
-    def index(self, edits: Sequence[AlleleEdit]) -> int:
-        """What to add to an index on a contrast's own copy to have the index into `tokens`."""
-        before = (edit for edit in self.edits if edit < edits[0] and edit not in edits) if edits else ()
-        return _growth(before) - self.begin
+    def index(self, edits: Sequence[AlleleEdit], read: Span) -> int:
+        """What to add to an index on a contrast's own copy of the contig to have the index into `tokens`."""
+        here, there = ((one for one in held if _is_left(one, read)) for held in (self.edits, edits))
+        return _growth(here) - _growth(there) - self.begin
 
 
-def _touches(edit: AlleleEdit, begin: int, end: int) -> bool:
-    return edit[0] <= end and edit[0] + edit[1] >= begin
+def _touches(edit: AlleleEdit, span: Span) -> bool:
+    return edit[0] <= span[1] and edit[0] + edit[1] >= span[0]
+
+
+def _is_left(edit: AlleleEdit, span: Span) -> bool:
+    return edit[0] + edit[1] < span[0]
 
 
 def _growth(edits: Iterable[AlleleEdit]) -> int:
     return sum(len(alt) - num_ref for _, num_ref, alt in edits)
+
+
+def _read(contrast: Contrast, flank: int) -> Span:
+    """Bases of the reference that the outputs of both copies read, and the contrast's own alleles; or a few more."""
+    edits = (*contrast.background, *contrast.edits)
+    deleted = sum(max(0, num_ref - len(alt)) for _, num_ref, alt in edits)
+    low = min(contrast.low, *(at - 1 for at, _, _ in contrast.edits))
+    high = max(contrast.high, contrast.alt_end, *(at + num_ref + 1 for at, num_ref, _ in contrast.edits))
+    return low - flank - deleted, high + flank + deleted
 
 
 def _copies(questions: Sequence[Question], flank: int) -> tuple[list[_Copy], list[int]]:
@@ -139,36 +160,36 @@ def _copies(questions: Sequence[Question], flank: int) -> tuple[list[_Copy], lis
     made: list[_Copy] = []
     own = [0] * len(questions)
     plain: dict[int, int] = {}
-    crowded: list[tuple[int, int, int]] = []
+    crowded: list[tuple[Span, int]] = []
     for number, (contrast, stretch) in enumerate(questions):
         if contrast.background:
-            crowded.append((*extent(contrast, flank=flank), number))
+            crowded.append((_read(contrast, flank), number))
             continue
         if id(stretch) not in plain:
             plain[id(stretch)] = len(made)
             made.append(_Copy(stretch, stretch.start, stretch.start + len(stretch.tokens)))
         own[number] = plain[id(stretch)]
     open_copies: dict[int, list[int]] = {}
-    for begin, end, number in sorted(crowded):
+    for read, number in sorted(crowded):
         contrast, stretch = questions[number]
         edits = (*contrast.background, *contrast.edits)
         held = open_copies.setdefault(id(stretch), [])
-        place = next((one for one in reversed(held) if made[one].takes(edits, begin, end)), None)
+        place = next((one for one in reversed(held) if made[one].takes(edits, read)), None)
         if place is None:
             place = len(made)
-            made.append(_Copy(stretch, begin, end))
+            made.append(_Copy(stretch, *read))
             held.append(place)
             del held[:-_MOST_OPEN]
-        made[place].add(edits, begin, end)
+        made[place].add(edits, read)
         own[number] = place
     return made, own
 
 
-def _wishes(contrast: Contrast, stretch: Stretch, copy: _Copy) -> tuple[Span | ConeTask, Span | ConeTask]:
+def _wishes(contrast: Contrast, copy: _Copy, flank: int) -> tuple[Span | ConeTask, Span | ConeTask]:
     """What to ask of the copy for REF and for ALT, in forward direction."""
     ref, alt = copy_tracks(contrast)
     base, other = (alt, ref) if contrast.background else (ref, alt)
-    to_index = copy.index(base.edits)
+    to_index = copy.index(base.edits, _read(contrast, flank))
     span = base.begin + to_index, base.end + to_index
     edits = sorted(contrast.edits)
     first, last = edits[0], edits[-1]
@@ -177,7 +198,7 @@ def _wishes(contrast: Contrast, stretch: Stretch, copy: _Copy) -> tuple[Span | C
     num_ref = end - start + _growth(edit for edit in base.edits if first <= edit <= last)
     inside = [edit for edit in other.edits if first <= edit <= last]
     counted_from = start + _growth(edit for edit in other.edits if edit < first)
-    core = _spelled(stretch, (start, end), inside)
+    core = _spelled(copy.stretch, (start, end), inside)
     task = ConeTask(at + to_index, num_ref, core, other.begin - counted_from, other.end - counted_from)
     return (task, span) if contrast.background else (span, task)
 
