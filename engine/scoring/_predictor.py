@@ -170,7 +170,7 @@ class Predictor:
         Raises:
             InputError, SystemFailure: as `predict`.
         """
-        if self._cones is None:
+        if self._cones is None or not questions:
             return
         asked, (head,) = _proof.sample(questions), self.info.heads
         expected = [track[head] for one in self._by_windows(asked, (head,)) for track in one]

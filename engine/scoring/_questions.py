@@ -105,20 +105,25 @@ class _Copy:
     begin: int
     end: int
     edits: set[AlleleEdit] = field(default_factory=set)
+    _late: list[AlleleEdit] = field(default_factory=list)
 
     def takes(self, edits: Sequence[AlleleEdit], read: Span) -> bool:
-        """Whether a contrast that reads these bases of the reference, with these alleles, can be asked of it, too."""
-        if any(edit not in edits and _touches(edit, read) for edit in self.edits):
+        """Whether a contrast that reads these bases of the reference, with these alleles, can be asked of it, too.
+
+        Contrasts come in the order in which what they read begins.
+        """
+        held, (begin, end) = _whole(edits, read)
+        self._late = [edit for edit in self._late if not _is_left(edit, (begin, end))]
+        if any(_touches(edit, (begin, end)) and edit not in edits for edit in self._late):
             return False
-        mine = self.begin, self.end
-        return not any(_touches(edit, read) and edit not in self.edits and _touches(edit, mine) for edit in edits)
+        return not any(_touches(edit, (self.begin, self.end)) and edit not in self.edits for edit in held)
 
     def add(self, edits: Sequence[AlleleEdit], read: Span) -> None:
         """Take a contrast in; alleles that it does not read are left out."""
-        near = [edit for edit in edits if _touches(edit, read)]
-        self.edits.update(near)
-        self.begin = min(self.begin, read[0], *(at - 1 for at, _, _ in near))
-        self.end = max(self.end, read[1], *(at + num_ref + 1 for at, num_ref, _ in near))
+        held, (begin, end) = _whole(edits, read)
+        self._late += [edit for edit in held if edit not in self.edits]
+        self.edits.update(held)
+        self.begin, self.end = min(self.begin, begin), max(self.end, end)
 
     def tokens(self) -> Tokens:
         """From `begin` to `end`, alleles put in."""
@@ -132,6 +137,13 @@ class _Copy:
         """What to add to an index on a contrast's own copy of the contig to have the index into `tokens`."""
         here, there = ((one for one in held if _is_left(one, read)) for held in (self.edits, edits))
         return _growth(here) - _growth(there) - self.begin
+
+
+def _whole(edits: Sequence[AlleleEdit], read: Span) -> tuple[list[AlleleEdit], Span]:
+    """Alleles that touch what is read, and what is read with each of them whole."""
+    held = [edit for edit in edits if _touches(edit, read)]
+    begin = min(read[0], *(at - 1 for at, _, _ in held))
+    return held, (begin, max(read[1], *(at + num_ref + 1 for at, num_ref, _ in held)))
 
 
 def _touches(edit: AlleleEdit, span: Span) -> bool:

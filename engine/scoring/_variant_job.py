@@ -48,7 +48,7 @@ SCHEMA_NAME = "variant_scores"
 # Notes of receipts, each something that voids the promise of equal bytes for its shard.
 _NOTES = {
     "halved_batches": "{:,} batches were halved because memory was full, so the bytes of their shards may differ from "
-    "a calm run's: take a smaller --micro-batch",
+    "a calm run's: take fewer workers, or with full windows a smaller --micro-batch",
     "cones_refused": "{:,} shards were scored by full windows, because incremental scoring did not give what those "
     "give: run with --no-incremental for one way throughout, and tell the makers of the model",
     "store_segments_lost": "{:,} times a file of the score store was damaged or gone when it was read; its rows were "
@@ -194,8 +194,8 @@ class VariantJob:
         began = time.monotonic()
         predictor = Predictor(info)
         predictor.prove(self._sampled(run, info))
-        run.timings["proof_s"] = time.monotonic() - began
         if predictor.is_incremental:
+            run.log.info("incremental scoring gives what full windows give, tried in %.1f s", time.monotonic() - began)
             return PROVEN
         why = predictor.refusal or "the model's networks are not of one geometry"
         run.warn(f"cones were given up, and all alleles are scored by full windows: {why}")

@@ -580,6 +580,19 @@ def test_copies_that_share_passes_answer_as_each_alone(data, params, seed):
                 np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+def test_copies_that_differ_where_neither_question_reads_are_two():
+    """A deletion that begins where a question reads and ends beyond, over an allele that only another question has."""
+    tokens = np.random.default_rng(4).integers(0, 4, 300).astype(np.uint8)
+    wide = Contrast("c", 10, 200, 200, ((35, 1, b"\x04"),), ((150, 1, b"\x04"),))
+    narrow = Contrast("c", 90, 100, 100, ((95, 1, b"\x04"),), ((110, 45, b""),))
+    net = network(DilatedConvParams(channels=2, stem_width=5, blocks=()), 1)
+    with torch.inference_mode():
+        scorer = scorer_of([net])
+        for contrast, tracks in zip((wide, narrow), answers(scorer, [wide, narrow], tokens), strict=True):
+            for one, other in zip(tracks, full_windows([net], contrast, tokens, scorer.flank), strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 # ---------------------------------------------------------------- which models
 
 

@@ -35,7 +35,7 @@ def allele(at: int, num_ref: int = 1, alt: bytes = b"\x01", **more) -> Contrast:
 
 
 def test_the_sample_holds_each_kind_of_question():
-    """The first, the longest, the most spread out, the first of each strand; an endless one only if first."""
+    """The first, the longest, the most spread out, the first of each strand; an endless one only without others."""
     asked = [
         allele(1000),
         allele(1100, 30),
@@ -48,7 +48,7 @@ def test_the_sample_holds_each_kind_of_question():
     held = questions(*asked)
     assert [one for one, _ in _proof.sample(held)] == [asked[at] for at in (0, 1, 2, 3, 4)]
     assert [one for one, _ in _proof.sample(held[6:])] == [asked[6]]
-    assert [one for one, _ in _proof.sample(held[::-1])] == [asked[at] for at in (6, 5, 3, 2, 1)]
+    assert [one for one, _ in _proof.sample(held[::-1])] == [asked[at] for at in (5, 3, 2, 1)]
 
 
 @pytest.mark.parametrize("flank", [0, 5, 40, 5000])
