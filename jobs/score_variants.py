@@ -54,7 +54,7 @@ def _planned(spec: ScoreVariantsSpec, context: RunContext, run: Run, *, only_loo
     variants = None if path is None else local_input(path, run.store, result=VCF)
     job = VariantJob(stages_of(spec, run.store, variants=variants), _options(spec, context), _execution(spec))
     job.plan(run)
-    choices = job.freeze_store(run, only_look=only_look)
+    choices = {**job.freeze_windows(run, only_look=only_look), **job.freeze_store(run, only_look=only_look)}
     run.freeze(job.key(run.contigs), _frozen(spec), results=RESULTS, choices=choices, only_look=only_look)
     return job
 

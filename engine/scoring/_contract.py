@@ -141,6 +141,9 @@ class Scorer(Protocol):
         heads: heads of the model that `score` reads.
         fields: columns appended to schemas.tables.VARIANT_SCORES.
         info_fields: INFO tags of the scored VCF, all Number=A.
+
+    One that says by `extra_keys` which constants of the model's `extra` it reads shares a score store with models that
+    differ in the others only.
     """
 
     needs_model: bool

@@ -22,17 +22,16 @@ from engine.genome.windows import reverse_complement
 from engine.models._conv_stack import ConvStack
 from engine.models._folder import load_members
 from engine.models._info import HeadInfo, ModelInfo
-from engine.scoring._allele_windows import Stretch, contrast_windows, copy_tracks
-from engine.scoring._cones import ConeScorer, ConeTask, Span, cone_task, reference_span
-from engine.scoring._contract import Contrast
+from engine.scoring import _proof
+from engine.scoring._allele_windows import contrast_windows
+from engine.scoring._cones import ConeScorer
+from engine.scoring._memory import full_memory
+from engine.scoring._questions import Asked, Question
 
 CPU_BATCH_BASES = 32_768
 PRECISIONS = ("fp32", "tf32", "bf16")
 Tokens = NDArray[np.uint8]
-# How far cones may lie from full windows in a head's values before they are given up; the order of sums differs.
-PROOF_TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 Outputs = dict[str, NDArray[np.float32]]
-Question = tuple[Contrast, Stretch]
 
 
 class Predictor:
@@ -46,12 +45,14 @@ class Predictor:
             the residual path in float32, output float32; opt in with the error it makes on your data).
         micro_batch: most windows that go through the networks at once. On a CPU long windows go in smaller batches, of
             32,768 bases at most: activations then stay in its cache (1.4 times the speed at SpliceAI-10k).
-        incremental: answer contrasts by cones (engine/scoring/_cones.py) where every network is a stack of
-            convolutions; otherwise, or if its proof fails, by full windows.
+            Cones cut their own batches (engine/scoring/_cones.py), whatever this says.
+        incremental: answer contrasts by cones where every network is a stack of convolutions of one geometry;
+            otherwise, or if their proof fails, by full windows.
+        is_proven: someone has held cones against full windows already, so that it is not done here again.
 
     Attributes:
         halved: how often a batch was halved because the device ran out of memory; above 0 the byte promise is void.
-        refused: how often cones were given up because they did not give what full windows give; 0 or 1.
+        refusal: why cones were given up: what their proof found; empty as long as they were not.
         is_incremental: whether contrasts are answered by cones.
 
     Raises:
@@ -66,6 +67,7 @@ class Predictor:
         precision: str = "fp32",
         micro_batch: int = 64,
         incremental: bool = True,
+        is_proven: bool = False,
     ) -> None:
         self.info = info
         self.device = _device(device)
@@ -78,14 +80,17 @@ class Predictor:
         self._encoder = encoder(registry.build_params(encoder, info.encoder["params"], where=info.path))
         self._members = [_prepared(member, self.device) for member in load_members(info)]
         self._cones = self._open_cones() if incremental else None
-        self.refused = 0
-        self._is_proven = False
+        self.refusal = ""
+        self._is_proven = is_proven
 
     def _open_cones(self) -> ConeScorer | None:
-        """None where a network is more than a stack of convolutions."""
-        if not all(hasattr(member, "conv_stack") for member in self._members):
+        """None where a network is more than a stack of convolutions, or not all have one head and one geometry."""
+        if len(self.info.heads) > 1 or not all(hasattr(member, "conv_stack") for member in self._members):
             return None
         stacks: list[ConvStack] = [cast(Any, member).conv_stack() for member in self._members]
+        shapes = {(one.head, one.reach(), one.need(), one.last_use()) for one in stacks}
+        if len(shapes) > 1 or stacks[0].head not in self.info.heads:
+            return None
         return ConeScorer(stacks, self._encoder.tensor, device=self.device)
 
     @property
@@ -143,14 +148,14 @@ class Predictor:
     def contrast(self, questions: Sequence[Question], *, heads: Sequence[str] | None = None) -> list[list[Outputs]]:
         """Tracks of every contrast, in order: REF and ALT for each strand asked for, each in the direction read.
 
-        Before cones are used first they are held against full windows on two of the contrasts.
+        Before cones are used first they are held against full windows on a sample of the contrasts.
 
         Raises:
             InputError, SystemFailure: as `predict`.
         """
         wanted = self._wanted(heads)
         if self._cones is not None and not self._is_proven and questions:
-            self._prove(questions, wanted)
+            self.prove(questions)
         return self._by_windows(questions, wanted) if self._cones is None else self._by_cones(questions, wanted)
 
     def _by_windows(self, questions: Sequence[Question], wanted: Sequence[str]) -> list[list[Outputs]]:
@@ -159,32 +164,40 @@ class Predictor:
         tracks = iter(self.predict([window for one in windows for window in one], heads=wanted))
         return [list(islice(tracks, len(one))) for one in windows]
 
-    def _prove(self, questions: Sequence[Question], wanted: Sequence[str]) -> None:
-        """Give up cones where they differ from full windows on the first contrast or that of the longest allele."""
-        longest = max(range(len(questions)), key=lambda one: sum(r + len(alt) for _, r, alt in questions[one][0].edits))
-        sample = [questions[index] for index in sorted({0, longest})]
-        expected, found = self._by_windows(sample, wanted), self._by_cones(sample, wanted)
-        limit = PROOF_TOLERANCE[self.precision]
-        for one, other in zip(expected, found, strict=True):
-            for full, cone in zip(one, other, strict=True):
-                if not all(_is_close(full[head], cone[head], limit) for head in wanted):
-                    self._cones = None
-                    self.refused += 1
-                    return
+    def prove(self, questions: Sequence[Question]) -> None:
+        """Hold cones against full windows on a sample of questions; where they differ or fail, give them up.
+
+        Raises:
+            InputError, SystemFailure: as `predict`.
+        """
+        if self._cones is None or not questions:
+            return
+        asked, (head,) = _proof.sample(questions), self.info.heads
+        expected = [track[head] for one in self._by_windows(asked, (head,)) for track in one]
+        try:
+            found = [track[head] for one in self._by_cones(asked, (head,)) for track in one]
+        except Exception as error:  # whatever it is, full windows have just shown that they can answer
+            self.refusal = " ".join(f"they failed with {type(error).__name__}: {error}".split())[:200]
+        else:
+            largest = _proof.difference(expected, found)
+            if largest > _proof.TOLERANCE[self.precision]:
+                self.refusal = f"they differ from full windows by {largest:.2g} of the largest value"
+        if self.refusal:
+            self._cones = None
         self._is_proven = True
 
     def _by_cones(self, questions: Sequence[Question], wanted: Sequence[str]) -> list[list[Outputs]]:
-        asked = _Asked()
-        places = [asked.add(contrast, stretch) for contrast, stretch in questions]
+        asked = Asked(questions, flank=self.context_bp // 2)
         cones, (head,) = self._cones, self.info.heads
         assert cones is not None
+        halved = cones.halved
         with torch.inference_mode(), _numerics(self.device, self.precision):
-            answers = {
-                key: cones.tracks(strand_tokens(stretch, key[1]), asked.spans[key], asked.tasks[key])
-                for key, stretch in asked.stretches.items()
-            }
+            answers = {key: cones.tracks(one.tokens, one.spans, one.tasks) for key, one in asked.wishes.items()}
+        self.halved += cones.halved - halved
         kept = [head] if head in wanted else []
-        return [[dict.fromkeys(kept, answers[key][kind][index]) for key, kind, index in place] for place in places]
+        return [
+            [dict.fromkeys(kept, answers[key][kind][index]) for key, kind, index in place] for place in asked.places
+        ]
 
     def predict_both_strands(self, windows: Sequence[Tokens], *, heads: Sequence[str] | None = None) -> list[Outputs]:
         """Mean of each window and its reverse complement, in the window's own direction.
@@ -250,12 +263,10 @@ class Predictor:
         """One micro-batch, halved as often as memory asks for it."""
         try:
             return self._run_ensemble(stack_BL, wanted)
-        except torch.OutOfMemoryError as error:
-            reason = str(error).splitlines()[0]
         except RuntimeError as error:
-            if "DefaultCPUAllocator" not in str(error):
+            reason = full_memory(error)
+            if reason is None:
                 raise
-            reason = "the machine's memory is full"
         # Outside the handler: the error's traceback would keep the failed batch's tensors alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -280,54 +291,6 @@ class Predictor:
                     totals[head] = totals[head].add_(value) if head in totals else value.clone()
             means = {head: _host(total.div_(len(self._members))) for head, total in totals.items()}
         return [{head: means[head][row] for head in wanted} for row in range(len(stack_BL))]
-
-
-_Key = tuple[int, str]
-
-
-class _Asked:
-    """Questions sorted by stretch and strand, each asked once."""
-
-    def __init__(self) -> None:
-        self.stretches: dict[_Key, Stretch] = {}
-        self.spans: dict[_Key, list[Span]] = {}
-        self.tasks: dict[_Key, list[ConeTask]] = {}
-        self._known: dict[tuple[_Key, Span | ConeTask], int] = {}
-
-    def add(self, contrast: Contrast, stretch: Stretch) -> list[tuple[_Key, int, int]]:
-        """Where each track's answer will be: (key, 0 for a span or 1 for a task, index)."""
-        found = []
-        for strand in contrast.strands:
-            key = (id(stretch), strand)
-            self.stretches[key] = stretch
-            for track in copy_tracks(contrast):
-                if track.edits:
-                    task = cone_task(track, stretch, strand)
-                    found.append((key, 1, self._place(key, task, self.tasks.setdefault(key, []))))
-                else:
-                    span = reference_span(track, stretch, strand)
-                    found.append((key, 0, self._place(key, span, self.spans.setdefault(key, []))))
-            self.spans.setdefault(key, [])
-            self.tasks.setdefault(key, [])
-        return found
-
-    def _place(self, key: _Key, one: Any, held: list[Any]) -> int:
-        index = self._known.setdefault((key, one), len(held))
-        if index == len(held):
-            held.append(one)
-        return index
-
-
-def strand_tokens(stretch: Stretch, strand: str) -> Tokens:
-    """Tokens (L,) of a stretch in the direction of a strand."""
-    return stretch.tokens if strand == "+" else reverse_complement(stretch.tokens)
-
-
-def _is_close(one: NDArray[np.float32], other: NDArray[np.float32], limit: float) -> bool:
-    """Within the limit where either is finite; NaN and infinity must stand at the same places."""
-    if one.shape != other.shape:
-        return False
-    return bool(np.allclose(one, other, rtol=0, atol=limit, equal_nan=True))
 
 
 def average_strands(

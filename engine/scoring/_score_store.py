@@ -141,8 +141,9 @@ def domain_facts(
 ) -> dict[str, Any]:
     """All that decides a row's numbers beside the row itself, as plain values.
 
-    Of the model: its network digest, heads, context, and the constants of `extra` that scorers read; its name, card and
-    licence may change without touching a number. The size of micro-batches is left out: it moves last digits only.
+    Of the model: its network digest, heads, context, and the constants of `extra` that the scorer reads: those of its
+    `extra_keys`, all where it does not say. Name, card and licence may change without touching a number. The size of
+    micro-batches is left out: it moves last digits only.
 
     Raises:
         InputError: the scorer reads values of the record, so its answers belong to no allele alone.
@@ -165,21 +166,30 @@ def domain_facts(
     }
     if info is not None:
         heads = [{**asdict(head), "meaning": ""} for head in info.heads.values()]
-        versions = {
-            kind: registry.component(kind, stem).RESULT_VERSION
-            for kind, stem in (("models", info.architecture), ("encoders", info.encoder["name"]))
-        }
+        read = getattr(scorer, "extra_keys", tuple(info.extra))
         facts["model"] = {
             "networks": network_digest(info),
             "heads": heads,
             "context_bp": info.context_bp,
-            "extra": info.extra,
-            "versions": versions,
+            "extra": {key: info.extra[key] for key in read if key in info.extra},
+            "versions": model_versions(info, incremental=incremental),
             "device": device,
             "precision": precision,
             "incremental": incremental,
         }
     return dict(json.loads(layout.canonical_json(facts)))  # tuples and lists are one
+
+
+def model_versions(info: ModelInfo, *, incremental: bool) -> dict[str, int]:
+    """RESULT_VERSION of what makes a model's numbers: architecture, encoder, and cones where they can be used."""
+    architecture = registry.component("models", info.architecture)
+    encoder = registry.component("encoders", info.encoder["name"])
+    found = {"models": architecture.RESULT_VERSION, "encoders": encoder.RESULT_VERSION}
+    if incremental and hasattr(architecture, "conv_stack"):
+        from engine.scoring import _cones  # brings torch, as the architecture does
+
+        found["cones"] = _cones.RESULT_VERSION
+    return found
 
 
 def domain_digest(facts: Mapping[str, Any]) -> str:

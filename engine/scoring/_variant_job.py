@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import registry
 from engine.errors import InputError, SystemFailure
@@ -27,29 +28,36 @@ from engine.scoring._score_store import (
     StoreWriter,
     domain_digest,
     freeze,
+    model_versions,
     open_score_store,
     plan_ranges,
 )
 from engine.scoring._store_rows import add_parts, transcripts_of
 from engine.scoring._variant_checks import CHECKED_RECORDS, ReferenceCheck, check_contigs, check_info_keys
 from engine.scoring._variant_results import ResultOptions, command_lines, write_results
-from engine.scoring._variant_stages import VariantStages, check_gene_contigs
+from engine.scoring._variant_stages import PHASED_VERSION, VariantStages, check_gene_contigs
 from engine.storage.store import Store
 from schemas import tables
 
+if TYPE_CHECKING:
+    from engine.models._info import ModelInfo
+    from engine.scoring._questions import Question
+
 JOB = "score_variants"
 SCHEMA_NAME = "variant_scores"
-_COMPONENT_VERSION = "RESULT_VERSION"
 # Notes of receipts, each something that voids the promise of equal bytes for its shard.
 _NOTES = {
     "halved_batches": "{:,} batches were halved because memory was full, so the bytes of their shards may differ from "
-    "a calm run's: take a smaller --micro-batch",
-    "cones_refused": "in {:,} processes incremental scoring did not give what full windows give, so they went on with "
-    "full windows: run with --no-incremental for one way throughout, and tell the makers of the model",
+    "a calm run's: take fewer workers, or with full windows a smaller --micro-batch",
+    "cones_refused": "{:,} shards were scored by full windows, because incremental scoring did not give what those "
+    "give: run with --no-incremental for one way throughout, and tell the makers of the model",
     "store_segments_lost": "{:,} times a file of the score store was damaged or gone when it was read; its rows were "
     "computed",
 }
 _MAX_SHOWN_REGIONS = 10
+# Where the proof of incremental scoring takes its sample from: the first shards that have something to score.
+_SAMPLED_SHARDS, _SAMPLED_QUESTIONS, _SAMPLED_NEIGHBOURS = 8, 512, 32
+PROVEN = "proven"
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class VariantJob:
         self.execution = execution
         self.scorer, self.info = stages.open_component()
         self._domain = None if stages.store is None else stages.domain()
+        self._cones = ""
         self._score_sources: dict[str, int] = {}
         self.reference = ReferenceGenome(stages.reference_path, contig_aliases=stages.contig_aliases)
         self._notes: list[str] = []
@@ -150,6 +159,70 @@ class VariantJob:
         for note in self._notes:
             run.warn(note)
 
+    def freeze_windows(self, run: Run, *, only_look: bool = False) -> dict[str, Any]:
+        """Fix whether alleles are scored incrementally: as an earlier driver of this run found, else by a proof.
+
+        One verdict for all processes: which of them scores a shard changes no byte. It is found on the CPU in full
+        single precision, since what is in question is the geometry, which is the same on every device.
+
+        Args:
+            run: the run, planned.
+            only_look: prove nothing.
+
+        Returns:
+            What run.json keeps of it.
+        """
+        if self.info is None or not self.stages.incremental or not self._has_stack():
+            return {}
+        verdict = run.choices.get("cones")
+        if verdict is None:
+            if only_look:
+                return {}
+            verdict = self._proven(run, self.info)
+        self._cones = verdict
+        if verdict == PROVEN:
+            self.stages = self.stages.but(is_proven=True)
+        else:
+            self.stages = self.stages.but(incremental=False)
+            self._domain = None if self.stages.store is None else self.stages.domain()
+        return {"cones": verdict}
+
+    def _proven(self, run: Run, info: ModelInfo) -> str:
+        """PROVEN, or why incremental scoring is given up, which the user is told."""
+        from engine.scoring._predictor import Predictor
+
+        began = time.monotonic()
+        predictor = Predictor(info)
+        predictor.prove(self._sampled(run, info))
+        if predictor.is_incremental:
+            run.log.info("incremental scoring gives what full windows give, tried in %.1f s", time.monotonic() - began)
+            return PROVEN
+        why = predictor.refusal or "the model's networks are not of one geometry"
+        run.warn(f"cones were given up, and all alleles are scored by full windows: {why}")
+        return why
+
+    def _sampled(self, run: Run, info: ModelInfo) -> list[Question]:
+        """Questions of the first records that have any, those of made-up alleles where none has."""
+        from engine.scoring._proof import crowded, made_up
+
+        flank = info.context_bp // 2
+        # Neighbours stand in for the sample's own copies, whose genotypes would all have to be read first.
+        read = self.stages.but(phased=False, store=None).open_reader(self.genes)
+        for shard in run.shards[:_SAMPLED_SHARDS]:
+            batch = read(shard)
+            asked = [
+                (contrast, batch.stretches[stretch])
+                for unit in batch.units[:_SAMPLED_QUESTIONS]
+                for contrast, stretch in zip(unit.prepared.contrasts, unit.stretches, strict=True)
+            ]
+            if asked:
+                return asked + (crowded(asked[:_SAMPLED_NEIGHBOURS], reach=flank) if self.stages.phased else [])
+        return made_up(flank=flank)
+
+    def _has_stack(self) -> bool:
+        """Whether the model is a stack of convolutions."""
+        return self.info is not None and hasattr(registry.component("models", self.info.architecture), "conv_stack")
+
     def freeze_store(self, run: Run, *, only_look: bool = False) -> dict[str, Any]:
         """Fix which former scores this run may look up: as an earlier driver of it did, else as the store is now.
 
@@ -181,7 +254,7 @@ class VariantJob:
                 warn=run.warn,
                 only_look=only_look,
             )
-        self.stages = self.stages.with_store(replace(frozen, sequences=sequences))
+        self.stages = self.stages.but(store=replace(frozen, sequences=sequences))
         return {"store": frozen.to_json()}
 
     def key(self, contigs: Mapping[str, int]) -> dict[str, Any]:
@@ -233,8 +306,10 @@ class VariantJob:
         }
         if self.info is not None:
             found["model"] = self.info.digest
-            for kind, name in (("models", self.info.architecture), ("encoders", self.info.encoder["name"])):
-                found[f"{kind}_version"] = getattr(registry.component(kind, name), _COMPONENT_VERSION)
+            versions = model_versions(self.info, incremental=self.stages.incremental)
+            found |= {f"{kind}_version": version for kind, version in versions.items()}
+        if self.stages.phased:
+            found["phased_version"] = PHASED_VERSION
         return found
 
     def _refget(self, contigs: Mapping[str, int]) -> dict[str, str]:
@@ -327,11 +402,11 @@ class VariantJob:
         """How the model is asked, in words."""
         if self.info is None:
             return "none"
-        if not self.stages.incremental:
-            return "full"
-        if hasattr(registry.component("models", self.info.architecture), "conv_stack"):
+        if self._cones == PROVEN:
             return "incremental: a shared pass over the reference, and what each allele changes"
-        return "full: the model is more than a stack of convolutions"
+        if self._cones:
+            return f"full: cones were given up: {self._cones}"
+        return "full" if self._has_stack() else "full: the model is more than a stack of convolutions"
 
     def _input_name(self) -> str:
         if not self.stages.all_snvs:

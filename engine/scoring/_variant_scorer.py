@@ -57,7 +57,7 @@ class VariantScorer:
 
     def __call__(self, batch: VariantBatch) -> ShardOutput:
         """Rows, rejects and text of a shard."""
-        before = self._troubles()
+        halved = self._halved
         states, reasons, rejects = list(batch.states), list(batch.reasons), list(batch.rejects)
         values: _Values = [None] * len(states)
         for row, (known, _) in batch.known.items():
@@ -71,7 +71,7 @@ class VariantScorer:
                     values[row] = answer
         rejects.sort(key=lambda one: (one[0], one[1]))
         texts = self._texts(batch, values, states, reasons) if self.write_vcf else []
-        troubles = {name: now - before[name] for name, now in self._troubles().items() if now > before[name]}
+        troubles = self._troubles(self._halved - halved)
         return ShardOutput(
             table=self._table(batch, values, states, reasons),
             rejects=_rejects_table(rejects),
@@ -83,11 +83,15 @@ class VariantScorer:
             notes={**batch.notes, **troubles},
         )
 
-    def _troubles(self) -> dict[str, int]:
-        """What voids the byte promise, counted since the scorer was opened."""
-        if self.predictor is None:
-            return {}
-        return {"halved_batches": self.predictor.halved, "cones_refused": self.predictor.refused}
+    @property
+    def _halved(self) -> int:
+        return 0 if self.predictor is None else self.predictor.halved
+
+    def _troubles(self, halved: int) -> dict[str, int]:
+        """What voids the byte promise of a shard."""
+        # Refused cones are told in each shard that was scored without them: which those are is up to the process.
+        is_refused = self.predictor is not None and bool(self.predictor.refusal)
+        return {**({"halved_batches": halved} if halved else {}), **({"cones_refused": 1} if is_refused else {})}
 
     def _answers(self, batch: VariantBatch, units: Sequence[Unit]) -> list[tuple[int, _Answer]]:
         """The scorer's answer for each row of a slice."""

@@ -31,6 +31,9 @@ from engine.scoring._variant_scorer import REASON_FIELD, STATE_FIELD, VariantSco
 from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta, is_spliceai
 from schemas import tables
 
+# Raised when the numbers of phased copies change: which alleles a copy has, and what is read of it.
+PHASED_VERSION = 1
+
 
 @dataclass(frozen=True)
 class VariantStages:
@@ -54,6 +57,7 @@ class VariantStages:
         phased: score each allele beside the others of its copy, too.
         sample: whose copies; None for the only sample.
         incremental: compute only what an allele changes, where the model is a stack of convolutions.
+        is_proven: that was held against full windows already; else each process does so before it uses it first.
         spliceai_info: write the tag SpliceAI too.
         write_vcf: write scored VCF text.
         rescore: the input is a former run's: tags that this run writes replace those it has.
@@ -74,6 +78,7 @@ class VariantStages:
     precision: str = "fp32"
     micro_batch: int = 64
     incremental: bool = True
+    is_proven: bool = False
     phased: bool = False
     sample: str | None = None
     spliceai_info: bool = False
@@ -82,10 +87,10 @@ class VariantStages:
     all_snvs: bool = False
     store: FrozenStore | None = None
 
-    def with_store(self, store: FrozenStore) -> VariantStages:
-        """The same stages with another choice of former scores; an opened model stays open."""
-        made = replace(self, store=store)
-        if "_model" in self.__dict__:
+    def but(self, **changes: Any) -> VariantStages:
+        """The same stages with other attributes; an opened model stays open."""
+        made = replace(self, **changes)
+        if "_model" in self.__dict__ and made.model == self.model:
             made.__dict__["_model"] = self.__dict__["_model"]
         return made
 
@@ -197,13 +202,18 @@ class VariantStages:
             )
         return [one.header_line(version=__version__) for one in made]
 
-    def open_reader(self) -> Callable[[Shard], VariantBatch]:
-        """See runtime.stages.Stages."""
+    def open_reader(self, genes: GeneTable | None = None) -> Callable[[Shard], VariantBatch]:
+        """See runtime.stages.Stages.
+
+        Args:
+            genes: the annotation, where it is open already.
+        """
         scorer, info = self.open_component()
         reference = ReferenceGenome(self.reference_path, contig_aliases=self.contig_aliases)
-        genes = None
-        if scorer.needs_genes and self.genes_path is not None:
-            genes = GeneTable.load(self.genes_path, all_transcripts=self.all_transcripts)
+        if not scorer.needs_genes:
+            genes = None
+        elif self.genes_path is not None:
+            genes = genes or GeneTable.load(self.genes_path, all_transcripts=self.all_transcripts)
             check_gene_contigs(genes, reference, path=self.genes_path)
         source = open_source(self.input_path, reference, regions=self.regions, all_snvs=self.all_snvs)
         phased = self.open_haplotypes(source)
@@ -232,6 +242,7 @@ class VariantStages:
                 precision=self.precision,
                 micro_batch=self.micro_batch,
                 incremental=self.incremental,
+                is_proven=self.is_proven,
             )
             if predictor.device.type == "cpu":
                 # Equal bytes are promised for one intra-op thread, whoever started this process.

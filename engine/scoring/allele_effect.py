@@ -98,6 +98,7 @@ class AlleleEffect:
     needs_genes = False
     written_letters = False
     info_keys: tuple[str, ...] = ()
+    extra_keys: tuple[str, ...] = ()
     copy_reach = 0
 
     def __init__(self, params: AlleleEffectParams, info: ModelInfo | None) -> None:

@@ -213,6 +213,7 @@ class SpliceDelta:
         self._is_peer = params.compatibility == "spliceai-1.3.1"
         self.written_letters = self._is_peer
         self.info_keys: tuple[str, ...] = (params.reference_psi,) if params.reference_psi else ()
+        self.extra_keys: tuple[str, ...] = (_exon_sites.CARD_KEY,) if params.exon_sites else ()
         self.heads = (head.name, *(("pwm", "hexamer") if params.exon_sites else ()))
         self.heads = tuple(name for name in self.heads if name in info.heads)
         self._exons = _exon_sites.ExonReader(info, head) if params.exon_sites else None

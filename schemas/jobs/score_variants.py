@@ -74,7 +74,7 @@ class ExecutionSpec(Spec):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """arithmetic of the model"""
     micro_batch: PositiveInt = 64
-    """windows per model call"""
+    """windows per model call; incremental scoring cuts its own batches"""
     incremental: bool = True
     """compute only what an allele changes, where the model is a stack of convolutions; false takes full windows"""
     records_per_shard: PositiveInt = 1000

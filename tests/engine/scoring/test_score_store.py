@@ -14,7 +14,7 @@ from engine.errors import DataError, InputError
 from engine.genome.genes import Transcript
 from engine.io.source import Shard
 from engine.models._info import ModelInfo
-from engine.scoring import _score_store, _store_lookup
+from engine.scoring import _cones, _score_store, _store_lookup
 from engine.scoring._score_store import (
     FrozenStore,
     StoreWriter,
@@ -349,10 +349,13 @@ def test_whatever_can_change_a_number_makes_another_domain(tmp_path, monkeypatch
     base = splice_domain(info)
     assert splice_domain(replace(info, name="other", licence="none", digest="x", metrics={"a": 1})) == base
     assert splice_domain(info, distance=50) == base
+    # Constants that the scorer does not read may differ: a licence text, how the folder was made.
+    assert splice_domain(replace(info, extra={"licence_text": "CC BY-NC", "imported_from": {"a": 1}})) == base
+    card = replace(info, extra={"exon_change": {"slope": 2}})
+    assert splice_domain(card) == base
     others = [
         splice_domain(models.splice_motifs(tmp_path / "two", members=2)),
         splice_domain(models.splice_motifs(tmp_path / "wide", context_bp=6)),
-        splice_domain(replace(info, extra={"exon_change": {"slope": 2}})),
         splice_domain(replace(info, context_bp=8)),
         splice_domain(replace(info, heads={"splice": replace(info.heads["splice"], symmetry="symmetric")})),
         splice_domain(info, distance=49),
@@ -364,7 +367,34 @@ def test_whatever_can_change_a_number_makes_another_domain(tmp_path, monkeypatch
     ]
     monkeypatch.setattr(SpliceDelta, "RESULT_VERSION", SpliceDelta.RESULT_VERSION + 1)
     others.append(splice_domain(info))
+    monkeypatch.setattr(_cones, "RESULT_VERSION", _cones.RESULT_VERSION + 1)
+    others.append(splice_domain(info))
     assert len({base, *others}) == len(others) + 1
+
+
+def test_constants_that_a_scorer_reads_make_another_domain(tmp_path):
+    info = models.splice_grammar_toy(tmp_path / "model")
+    base = splice_domain(info, exon_sites=True)
+    assert splice_domain(replace(info, extra={**info.extra, "licence_text": "other"}), exon_sites=True) == base
+    slope = {"acceptor_slope": 1.0}
+    assert splice_domain(info) == splice_domain(replace(info, extra={"exon_change": slope}))
+    facts = [
+        domain_facts("splice_delta", {}, Silent(), replace(info, extra=extra), device="cpu", precision="fp32")
+        for extra in ({"a": 1}, {"a": 2})
+    ]
+    assert facts[0] != facts[1]  # one that does not say what it reads may read all
+
+
+class Silent:
+    fields = ()
+    info_keys = ()
+
+
+def test_full_windows_have_no_version_of_cones(tmp_path, monkeypatch):
+    grammar, motifs = models.splice_grammar_toy(tmp_path / "grammar"), models.splice_motifs(tmp_path / "motifs")
+    before = splice_domain(grammar), splice_domain(motifs, incremental=False)
+    monkeypatch.setattr(_cones, "RESULT_VERSION", _cones.RESULT_VERSION + 1)
+    assert (splice_domain(grammar), splice_domain(motifs, incremental=False)) == before
 
 
 def test_a_domain_without_a_model_knows_no_device():
