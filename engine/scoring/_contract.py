@@ -62,6 +62,7 @@ class ScoringUnit:
             None where absent.
         copies: for each of the sample's two copies the other alleles near this one, None where the copy does not carry
             it; only for scorers with a `copy_reach`.
+        written_ref: REF in the record's own letters, case included; empty where they are those of `ref`.
     """
 
     contig: str
@@ -72,6 +73,7 @@ class ScoringUnit:
     transcript: Transcript | None = None
     info: tuple[str | None, ...] = ()
     copies: tuple[tuple[Allele, ...] | None, ...] = ()
+    written_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)

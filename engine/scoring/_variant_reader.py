@@ -236,7 +236,9 @@ class VariantReader:
         if transcript is not None:
             gene = (transcript.gene_id, transcript.symbol, transcript.transcript_id, transcript.strand)
         alleles = record.ref.upper(), key[5].upper()
-        if self.store is not None:
+        written_ref = "" if record.ref == alleles[0] else record.ref
+        # A scorer that minds the letters of REF may refuse a record for them; the store knows only what they mean.
+        if self.store is not None and not (written_ref and self.scorer.written_letters):
             known = rows.found.get(record.contig, (*key[7:], record.start, *alleles, self._digest(transcript)))
             if known is not None:
                 rows.known[len(rows.rows)] = known
@@ -248,7 +250,7 @@ class VariantReader:
         copies: tuple[tuple[Allele, ...] | None, ...] = ()
         if self.haplotypes is not None:
             copies = self.haplotypes.others(raw, key[6], reach=self.flank + self.scorer.copy_reach)
-        unit = ScoringUnit(record.contig, length, record.start, *alleles, transcript, info, copies)
+        unit = ScoringUnit(record.contig, length, record.start, *alleles, transcript, info, copies, written_ref)
         prepared = self.scorer.prepare(unit, self._fetch)
         if isinstance(prepared, SkippedAllele):
             rows.add((*key, *gene), prepared.state, prepared.reason)

@@ -195,7 +195,7 @@ class SpliceDelta:
     """
 
     Params = SpliceDeltaParams
-    RESULT_VERSION = 3
+    RESULT_VERSION = 4
     needs_model = True
     needs_genes = True
     copy_reach = 0
@@ -284,10 +284,12 @@ class SpliceDelta:
 
     def _peer_refusal(self, unit: ScoringUnit, fetch: Fetch) -> SkippedAllele | None:
         """What SpliceAI 1.3.1 leaves out, in its own order."""
-        written = fetch(unit.contig, unit.start, unit.start + len(unit.ref)).upper()
-        if written != unit.ref:
-            # A base may stand in REF for an IUPAC letter of the reference (VCF 4.3); SpliceAI takes it for another.
-            what = f"SpliceAI 1.3.1 wants REF letter by letter: {unit.ref[:20]} is not the reference's {written[:20]}"
+        ref = unit.written_ref or unit.ref
+        found = fetch(unit.contig, unit.start, unit.start + len(ref)).upper()
+        if found != ref:
+            # It compares REF as written with the upper-case reference: a small letter is another letter to it, and so
+            # is a base that stands in REF for an IUPAC letter of the reference (VCF 4.3).
+            what = f"SpliceAI 1.3.1 wants REF letter by letter: {ref[:20]} is not the reference's {found[:20]}"
             return SkippedAllele("peer_refusal", what)
         reach = self.params.distance + self._flank
         if unit.start - reach < 0 or unit.start + reach >= unit.contig_length:
@@ -413,10 +415,15 @@ class SpliceDelta:
                 numbers = "|".join(f"{value:.2f}" for value in row.values[:4])
                 places = "|".join(str(value) for value in row.values[4:8])
                 texts.append(f"{row.alt}|{encode_info(row.symbol or '.')}|{numbers}|{places}")
-            elif row.reason == "peer_refusal" and 1 < len(row.ref) <= 2 * self.params.distance:
-                # SpliceAI says of an MNV or delins that it does not score it, and nothing of a long REF.
+            elif row.reason == "peer_refusal" and self._gives_dots(row):
                 texts.append(f"{row.alt}|{encode_info(row.symbol or '.')}|.|.|.|.|.|.|.|.")
         return ",".join(texts) or None
+
+    def _gives_dots(self, row: AlleleRow) -> bool:
+        """Whether SpliceAI says of an allele that it does not score it: an MNV or delins, unless it skips the record
+        for a long REF or one in small letters."""
+        is_skipped = len(row.ref) > 2 * self.params.distance or row.ref != row.ref.upper()
+        return len(row.ref) > 1 and len(row.alt) > 1 and not is_skipped
 
 
 def is_spliceai(info: ModelInfo | None) -> bool:

@@ -203,6 +203,18 @@ def test_another_spelling_of_a_variant_is_computed(workspace, tmp_path):
     assert found == [{name: row[name] for name in (*SCORES, *PLACES)} for row in (two, one)]
 
 
+def test_what_the_peer_refuses_for_its_letters_is_not_looked_up(workspace, tmp_path):
+    """REF in small letters: SpliceAI 1.3.1 skips the record, whatever the store knows of the same allele."""
+    record = genome.toy_records(workspace.toy)[2]
+    small = replace(record, ref=record.ref.lower())
+    for name, one in (("a", record), ("b", small)):
+        vcf = write_sample(workspace, tmp_path / f"{name}.vcf.gz", [one])
+        words = words_of(workspace, tmp_path / name, tmp_path / "store", vcf=vcf)
+        assert scored([*words, "--compatibility", "spliceai-1.3.1"]) == (name == "a")
+    assert [row["state"] for row in rows_of(tmp_path / "a")] == ["scored"]
+    assert [(row["state"], row["reason"]) for row in rows_of(tmp_path / "b")] == [("rejected", "peer_refusal")]
+
+
 def test_each_transcript_has_a_row_of_its_own(workspace, plain, tmp_path):
     store = tmp_path / "store"
     words = [*words_of(workspace, tmp_path / "all", store), "--all-transcripts"]
