@@ -209,7 +209,7 @@ class SpliceDelta:
             raise InputError(what, where=f"model {info.name}", fix="name a head with channels acceptor and donor")
         self._head = head.name
         self._channels = [head.channels.index("acceptor"), head.channels.index("donor")]
-        self._flank = info.context_bp // 2
+        self.flank = info.context_bp // 2
         self._is_peer = params.compatibility == "spliceai-1.3.1"
         self.written_letters = self._is_peer
         self.info_keys: tuple[str, ...] = (params.reference_psi,) if params.reference_psi else ()
@@ -291,7 +291,7 @@ class SpliceDelta:
             # is a base that stands in REF for an IUPAC letter of the reference (VCF 4.3).
             what = f"SpliceAI 1.3.1 wants REF letter by letter: {ref[:20]} is not the reference's {found[:20]}"
             return SkippedAllele("peer_refusal", what)
-        reach = self.params.distance + self._flank
+        reach = self.params.distance + self.flank
         if unit.start - reach < 0 or unit.start + reach >= unit.contig_length:
             return SkippedAllele(
                 "near_contig_end",
@@ -310,8 +310,8 @@ class SpliceDelta:
         if not self._is_peer:
             return ""
         assert contrast.bounds is not None
-        start = max(contrast.low - self._flank, contrast.bounds[0])
-        end = min(contrast.alt_end + self._flank, contrast.bounds[1])
+        start = max(contrast.low - self.flank, contrast.bounds[0])
+        end = min(contrast.alt_end + self.flank, contrast.bounds[1])
         letters = set(edit.alt.upper())
         if start < end:
             letters.update(fetch(contrast.contig, start, end).upper())
@@ -386,9 +386,9 @@ class SpliceDelta:
     def _changes(self, ref_KD: Track, alt_KD: Track, edit: Edit, contrast: Contrast) -> NDArray[np.float64]:
         """ALT less REF to DECIMALS, (K, D), exactly 0 where the model's context does not hold the allele."""
         change_KD = np.round(alt_KD.astype(np.float64) - ref_KD, DECIMALS)
-        begin, end = edit.centre - self._flank, edit.end + self._flank
+        begin, end = edit.centre - self.flank, edit.end + self.flank
         if contrast.background:
-            begin, end = reached(contrast, flank=self._flank)
+            begin, end = reached(contrast, flank=self.flank)
         start = edit.centre - self.params.distance
         change_KD[:, : max(0, begin - start)] = 0
         change_KD[:, max(0, end - start) :] = 0

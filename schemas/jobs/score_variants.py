@@ -185,7 +185,8 @@ class ScoreVariantsSpec(Spec):
     scorer: ScorerSpec = Field(default_factory=ScorerSpec)
     """what to compute from the model's outputs"""
     phased: bool = False
-    """score each variant alone and beside the other alleles of its copy, by the phased genotypes of one sample"""
+    """score each variant alone and beside the other alleles of its copy, by the phased genotypes of one sample; with an
+    index beside the input a process reads the contigs it works on, else each one reads all of it at its start"""
     sample: Name | None = None
     """for phased: whose genotypes, by name; unset takes the only sample"""
     output: Text
