@@ -77,8 +77,9 @@ class ExecutionSpec(Spec):
     """windows per model call"""
     incremental: bool = True
     """compute only what an allele changes, where the model is a stack of convolutions; false takes full windows"""
-    records_per_shard: PositiveInt = 1000
-    """most records in a shard, the unit of work, retry and commit"""
+    records_per_shard: PositiveInt | None = None
+    """most records in a shard, the unit of work, retry and commit; unset takes 1,000, for all_snvs up to 30,000 where
+    they are more than a hundred million"""
     bytes_per_shard: PositiveInt = 32 << 20
     """most bytes of input text in a shard"""
 
