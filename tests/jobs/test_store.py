@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import signal
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -16,6 +17,8 @@ import pytest
 
 from engine.runtime.run import RunContext
 from engine.scoring._score_store import segments_of
+from engine.scoring.allele_effect import AlleleEffect
+from engine.scoring.gc_change import GcChange
 from engine.scoring.splice_delta import SpliceDelta
 from engine.storage.store import open_store
 from jobs import score_variants
@@ -111,6 +114,44 @@ def test_the_same_sample_again_asks_the_model_nothing(workspace, plain, filled, 
     assert "all as committed" in replisome_here("verify", str(tmp_path / "out")).stdout
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["provenance"]["score_sources"] == sources_of(tmp_path / "out")
+
+
+# Doubles that round to another fourth or second decimal than the float32 that the table keeps of them.
+TIES = [0.12344999999, 0.00014999999999, 0.98764999999, 0.5, 0.33335000001, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "more"),
+    [
+        (SpliceDelta, ["--distance", "30"]),
+        (SpliceDelta, ["--distance", "30", "--compatibility", "spliceai-1.3.1"]),
+        (AlleleEffect, ["--set", "scorer.params.head=splice"]),
+        (GcChange, []),
+    ],
+)
+def test_no_text_tells_whether_a_score_was_looked_up(workspace, tmp_path, scorer, more):
+    stem = {SpliceDelta: "splice_delta", AlleleEffect: "allele_effect", GcChange: "gc_change"}[scorer]
+
+    def score(self, prepared, _):
+        at = zlib.crc32(repr(prepared).encode())  # the same for the same question
+        made = [TIES[(at + place) % len(TIES)] * (-1) ** at for place in range(len(self.fields))]
+        kinds = [str(one.type) for one in self.fields]
+        return tuple(
+            value if kind == "float" else place if kind == "int32" else ""
+            for place, (value, kind) in enumerate(zip(made, kinds, strict=True))
+        )
+
+    for name in ("computed", "looked_up"):
+        words = workspace.arguments(tmp_path / name, vcf=workspace.vcf, scorer=stem)
+        with mock.patch.object(scorer, "score", score):
+            done = replisome_here(*words, *more, "--store", str(tmp_path / "store"))
+        assert done.returncode == 0, done.stderr
+        assert set(sources_of(tmp_path / name)) == {name}
+    one, other = (
+        gzip.decompress((tmp_path / name / "scores.vcf.gz").read_bytes()) for name in ("computed", "looked_up")
+    )
+    assert one == other
+    assert one.count(b"RPL_STATE=scored") > len(TIES)
 
 
 def test_a_second_sample_computes_only_what_is_new(workspace, tmp_path):
