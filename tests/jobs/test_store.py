@@ -496,6 +496,24 @@ def test_a_published_table_is_looked_into_where_it_is_named(workspace, tmp_path)
     assert sources_of(tmp_path / "unnamed") == {"looked_up": 4, "computed": 1}
 
 
+def test_a_table_of_another_distance_is_seen(workspace, tmp_path):
+    """What lies beyond the distance is left out; of many entries none far off tells of a smaller one."""
+    inside, beyond = "%A|TOYA|0.1|0.2|0.3|0.4|-30|30|-5|6", "%A|TOYA|0.1|0.2|0.3|0.4|-31|4|-5|6"
+    far = spliceai_table(workspace, tmp_path / "far.vcf.gz", [(1_150, inside), (1_151, beyond)])
+    done = replisome_here(*import_words(workspace, far, tmp_path / "far"))
+    assert done.stdout.splitlines()[0].endswith("1 rows of tables in 1 segments")
+    assert "left out 1: an entry with a position farther from the variant than the distance" in done.stdout
+    assert "note: 1 entries have positions beyond the distance of 30" in done.stdout
+    near = "%A|TOYA|0.1|0.2|0.3|0.4|-10|9|-5|6"
+    table = spliceai_table(workspace, tmp_path / "near.vcf.gz", [(1_100 + at, near) for at in range(100)])
+    for distance, is_told in ((10, False), (13, False), (14, True)):
+        done = replisome_here(*import_words(workspace, table, tmp_path / f"near-{distance}", distance=distance))
+        assert ("no position of 100 entries is farther than 10 bases" in done.stdout) == is_told
+        assert "note: the tag holds SpliceAI's own numbers" in done.stdout
+    words = [*import_words(workspace, table, tmp_path / "peer", distance=10), "--compatibility", "spliceai-1.3.1"]
+    assert "note" not in replisome_here(*words).stdout
+
+
 def test_a_finished_run_can_be_imported(workspace, plain, tmp_path):
     store = tmp_path / "store"
     done = replisome_here(*import_words(workspace, f"run:{plain}", store, source="night-1"))
