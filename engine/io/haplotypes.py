@@ -254,7 +254,9 @@ class _Near:
         """That of the nearest heterozygous call, up to which the copies are one; _BOTH where there is none."""
         start, end, _ = self._widened(lambda one: one.phase_set == _BOTH)
         known = [one for one in self.held.applied.between(start, end) if one.phase_set != _BOTH]
-        return min(((abs(one.start - self.place[0]), one.phase_set) for one in known), default=(0, _BOTH))[1]
+        # The first of several as near: numbers of phase sets depend on which contigs a process has read.
+        nearest = min(known, key=lambda one: abs(one.start - self.place[0]), default=None)
+        return _BOTH if nearest is None else nearest.phase_set
 
     def on_copy(self, copy: int, phase_set: int) -> Copy:
         """What a copy has there."""

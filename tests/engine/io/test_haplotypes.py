@@ -253,6 +253,21 @@ def test_contigs_are_read_alone_where_an_index_allows_it(tmp_path):
     assert contig_opener(path) is None  # the index is older than the file
 
 
+@pytest.mark.parametrize("read_before", [[], ["1"], ["1", "2"]])
+def test_of_two_phase_sets_as_near_the_first_counts_whatever_was_read_before(tmp_path, read_before):
+    """Else the copies of a homozygous allele would depend on which contigs a process has seen."""
+    lines = [line(10, "A", "C", "0|1:2"), line(20, "A", "C", "1/1:."), line(30, "A", "C", "0|1:1")]
+    other = [line(10 + at, "A", "C", f"0|1:{name}").replace("c", "d", 1) for at, name in enumerate(read_before)]
+    source, _ = haplotypes(tmp_path, lines)
+    (tmp_path / "d").mkdir()
+    sources = {"c": source, "d": haplotypes(tmp_path / "d", other)[0]} if other else {"c": source}
+    made = Haplotypes(source, 10, refuses=lambda _: False, max_allele_length=9, open_contig=sources.__getitem__)
+    if other:
+        made.others(raws(sources["d"])[0], 1, reach=15)
+    _, found = made.others(raws(source)[1], 1, reach=15)
+    assert [one[0] for one in found.others] == [9]
+
+
 def test_only_a_few_contigs_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(haplotypes_module, "_CONTIGS_KEPT", 1)
     source, _ = haplotypes(tmp_path, [line(10, "A", "C", "0|1:1"), line(15, "A", "T", "0|1:1")])
