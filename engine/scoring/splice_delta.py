@@ -173,6 +173,7 @@ class _Reading:
         nearest_edge: the annotated exon edge nearest to the edit's centre.
         is_minus: the windows are reverse complements.
         flags: see the column.
+        is_silent: the model reads the same letters with and without the allele.
         exon: what to read at the exon's sites, if asked.
         psi: measured inclusion of the exon without the variant, in per cent, where there is one.
     """
@@ -183,6 +184,7 @@ class _Reading:
     nearest_edge: int
     is_minus: bool
     flags: str
+    is_silent: bool
     exon: _exon_sites.ExonReading | None
     psi: float | None
 
@@ -251,10 +253,18 @@ class SpliceDelta:
             nearest_edge=nearest_edge(transcript, edit.centre),
             is_minus=transcript.strand == "-",
             flags=self._flags(contrast, edit, fetch),
+            is_silent=self._is_silent(unit, edit, fetch),
             exon=exon,
             psi=_exon_sites.read_percent(unit.info[0]) if self.info_keys else None,
         )
         return Prepared((contrast,), reading)
+
+    def _is_silent(self, unit: ScoringUnit, edit: Edit, fetch: Fetch) -> bool:
+        """Whether SpliceAI 1.3.1 takes REF and ALT for the same bases, as it may IUPAC letters."""
+        if not self._is_peer or edit.num_ref != len(edit.alt):
+            return False
+        ref = fetch(unit.contig, edit.centre, edit.end)
+        return bool((self.tokens(ref) == self.tokens(edit.alt)).all())
 
     def tokens(self, text: str) -> Tokens:
         """Tokens (L,); in the compatibility mode with the letters that SpliceAI 1.3.1 takes for bases."""
@@ -371,6 +381,10 @@ class SpliceDelta:
         """The four DS, the four DP and the largest DS."""
         start = reading.edit.centre - self.params.distance
         gain_KD = alt_KD - ref_KD if self._is_peer else self._changes(ref_KD, alt_KD, reading.edit, contrast)
+        if reading.is_silent:
+            # Two passes over one window give the peer 0 everywhere, and so its first position; sums in another order
+            # would leave last digits to choose by.
+            gain_KD = np.zeros_like(gain_KD)
         scores: list[float] = []
         places: list[int] = []
         for gain_D in gain_KD:

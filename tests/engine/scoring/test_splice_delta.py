@@ -323,6 +323,22 @@ def test_iupac_letters_turn_into_bases_only_in_the_compatibility_mode():
     assert (theirs["dl"], theirs["flags"]) == ((1.0, -2), "iupac_letters")
 
 
+@pytest.mark.parametrize(("ref", "alt", "is_silent"), [("M", "C", True), ("C", "M", True), ("M", "T", False)])
+def test_letters_that_the_peer_takes_for_one_base_change_nothing(ref, alt, is_silent):
+    """M has the character code 77, which is 2 modulo 5: a C. Whatever last digits differ between two passes."""
+    text = PLUS[:12] + ref + PLUS[13:]
+    scorer = make(distance=5, compatibility=PEER)
+    unit = ScoringUnit("c", len(text), 12, ref, alt, transcript(((0, len(text)),)))
+    prepared = scorer.prepare(unit, fetch_from(text))
+    sizes = [len(one) - CONTEXT for one in window_texts(scorer, prepared, fetch_from(text), CONTEXT)]
+    tracks = [{"splice": np.zeros((3, size), dtype=np.float32)} for size in sizes]
+    tracks[1]["splice"][:, 7] = 1e-7
+    found = dict(zip([one.name for one in scorer.fields], scorer.score(prepared, tracks), strict=True))
+    assert (found["ds_ag"], found["dp_ag"]) == ((0.0, -5) if is_silent else (pytest.approx(1e-7), 2))
+    assert (found["ds_al"], found["dp_al"]) == (0.0, -5)
+    assert found["flags"] == "iupac_letters"
+
+
 @pytest.mark.parametrize(
     ("start", "ref", "alt", "reason"),
     [
