@@ -375,6 +375,35 @@ def test_an_allele_beside_another_scores_as_on_a_reference_that_has_it(world, tm
     assert both[0]["copy1_ds_max"] is None
 
 
+def test_an_allele_behind_a_deletion_longer_than_the_context_is_seen(world, tmp_path):
+    """On the reference it is out of the model's sight, on the copy it is next door."""
+    folder, toy, _ = world
+    gene = toy.genes[0]
+    at, num = gene.start + 300, open_model(folder / "random").context_bp + 100
+    written = toy.contigs[gene.contig]
+    other = dict(zip("ACGT", "CGTA", strict=True))
+    own = (at, written[at].upper(), other[written[at].upper()])
+    deletion = (at + 2, written[at + 2 : at + 3 + num].upper(), written[at + 2].upper())
+    end = at + 3 + num
+    behind = (end + 3, written[end + 3].upper(), other[written[end + 3].upper()])
+    assert set("".join(one[1] for one in (own, deletion, behind))) <= set("ACGT")
+
+    def copy_2(name, records, fasta):
+        lines = [f"{gene.contig}\t{start + 1}\t.\t{ref}\t{alt}\t.\t.\t.\tGT:DP\t0|1:9" for start, ref, alt in records]
+        path = str(genome.write_vcf(tmp_path / name, lines, toy, num_samples=1))
+        stages = stages_of(world, path, model="random", phased=True, reference_path=str(fasta), params={"distance": 2})
+        rows = [row for one in run(stages) for row in one.table.to_pylist() if row["start"] == at]
+        assert {row["state"] for row in rows} == {"scored"}
+        return [row["copy2_others"] for row in rows], [row["copy2_ds_max"] for row in rows]
+
+    counts, found = copy_2("all.vcf.gz", [own, deletion, behind], toy.fasta)
+    assert set(counts) == {2}
+    copy = written[: at + 3] + written[end : end + 3] + behind[2] + written[end + 4 :] + "A" * num
+    fasta = genome.write_fasta(tmp_path / "copy.fa", {**toy.contigs, gene.contig: copy})
+    assert found == pytest.approx(copy_2("own.vcf.gz", [own], fasta)[1], abs=2e-5)
+    assert found != pytest.approx(copy_2("two.vcf.gz", [own, deletion], toy.fasta)[1], abs=1e-4), "it should matter"
+
+
 @pytest.mark.parametrize("is_indexed", [False, True])
 def test_what_is_no_allele_of_the_reference_is_no_background(world, tmp_path, is_indexed):
     """A REF that is not the reference's and one that is too long are left out of the copy, which is said."""
