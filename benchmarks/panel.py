@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from benchmarks.synthetic import write_reference
 _COMMAND = [sys.executable, "-c", "from jobs.cli import main; main()"]
 _SPACING = 80_000
 _SEED = 11
+_POLL_S = 0.05
 
 
 def prepare(folder: Path, *, genes: int, variants: int) -> None:
@@ -78,28 +81,44 @@ def finished_shards(folder: Path) -> int:
     return sum(1 for _ in folder.glob("data/*/part-*.parquet"))
 
 
-def killed_run(folder: Path, arguments: argparse.Namespace, shards: int) -> tuple[float, list[float]]:
-    """Wall seconds over all starts, and of each start until its first new part."""
-    began, firsts = time.monotonic(), []
-    argv = command(folder, "killed", arguments)
-    for kill in range(arguments.kills + 1):
-        start, done = time.monotonic(), finished_shards(folder / "killed")
-        goal = shards * (kill + 1) // (arguments.kills + 1) if kill < arguments.kills else shards + 1
-        process, is_first = started(argv), True
-        while process.poll() is None:
-            time.sleep(0.05)
-            now = finished_shards(folder / "killed")
-            if is_first and now > done:
+@dataclass(frozen=True)
+class Killed:
+    """A run that was killed on its way.
+
+    Attributes:
+        wall_s: over all starts.
+        kills: that met the run at work; one that ends by itself first is not killed.
+        firsts: seconds of each start until its first new part.
+    """
+
+    wall_s: float
+    kills: int
+    firsts: list[float]
+
+
+def killed_run(folder: Path, arguments: argparse.Namespace, shards: int) -> Killed:
+    """Start it, kill it as often as asked while it lasts, and let it end."""
+    began, kills, firsts = time.monotonic(), 0, []
+    argv, output = command(folder, "killed", arguments), folder / "killed"
+    is_killed = True
+    while is_killed:
+        start, done = time.monotonic(), finished_shards(output)
+        goal = shards * (kills + 1) // (arguments.kills + 1) if kills < arguments.kills else shards + 1
+        process, now = started(argv), done
+        while process.poll() is None and now < goal:
+            time.sleep(_POLL_S)
+            before, now = now, finished_shards(output)
+            if before == done < now:
                 firsts.append(time.monotonic() - start)
-                is_first = False
-            if now >= goal:
+        if now >= goal:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                break
-        else:
-            if process.returncode:
-                raise SystemExit(f"the run ended with code {process.returncode}")
-    return time.monotonic() - began, firsts
+        code = process.wait()
+        is_killed = code == -signal.SIGKILL
+        kills += is_killed
+        if code and not is_killed:
+            raise SystemExit(f"the run ended with code {code}")
+    return Killed(time.monotonic() - began, kills, firsts)
 
 
 def differing(one: Path, other: Path) -> list[str]:
@@ -127,7 +146,7 @@ def main() -> None:
             raise SystemExit("the calm run failed")
         calm = time.monotonic() - began
         shards = finished_shards(folder / "calm")
-        killed, firsts = killed_run(folder, arguments, shards)
+        killed = killed_run(folder, arguments, shards)
         differ = differing(folder / "calm", folder / "killed")
         shard = calm / shards * arguments.workers
         print(
@@ -135,10 +154,12 @@ def main() -> None:
         )
         print("|---|---|---|---|---|---|---|---|")
         print(
-            f"| {arguments.variants:,} | {shards} | {arguments.kills} | {calm:.1f} | {killed:.1f} | {shard:.1f} | "
-            f"{np.mean(firsts):.1f} | {'equal' if not differ else 'differ: ' + ', '.join(differ[:5])} |"
+            f"| {arguments.variants:,} | {shards} | {killed.kills} | {calm:.1f} | {killed.wall_s:.1f} | {shard:.1f} | "
+            f"{np.mean(killed.firsts):.1f} | {'equal' if not differ else 'differ: ' + ', '.join(differ[:5])} |"
         )
-        print(f"beyond the calm run and a shard a kill: {killed / (calm + arguments.kills * shard) - 1:+.1%}")
+        print(f"beyond the calm run and a shard a kill: {killed.wall_s / (calm + killed.kills * shard) - 1:+.1%}")
+        if killed.kills < arguments.kills:
+            print(f"{arguments.kills} kills were asked for: the run ended before the rest")
 
 
 if __name__ == "__main__":

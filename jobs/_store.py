@@ -53,6 +53,8 @@ def import_scores(given: Mapping[str, Any], settings: Sequence[str], *, store: s
     yield f"{store}: {done.rows:,} rows of {source} in {done.segments:,} segments"
     for reason, count in done.left_out.items():
         yield f"  left out {count:,}: {LEFT_OUT.get(reason) or REJECT_REASONS[reason]}"
+    for note in done.notes:
+        yield f"  note: {note}"
 
 
 def listing(uri: str, as_json: bool) -> Iterator[str]:

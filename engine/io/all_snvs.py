@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,9 @@ from engine.io.source import RawRecord, Scan, Shard
 RESULT_VERSION = 1
 """Raised when other records are made of the same bases; part of the input's digest."""
 
+MAX_SHARDS = 1_000_000
+"""What a run is built to hold."""
+_LEAST_PER_SHARD, _MOST_PER_SHARD, _SUITED_SHARDS = 1_000, 30_000, 100_000
 _CHUNK_BP = 1 << 20
 _NO_BASE = ord("N")
 _SNVS_PER_BASE = 3
@@ -99,14 +102,20 @@ class AllSnvs:
         on_record: Callable[[RawRecord], None] | None = None,
         on_record_limit: int = 0,
     ) -> Scan:
-        """See `VariantSource.scan`: counts the bases of the regions and cuts them, without making their records."""
+        """See `VariantSource.scan`: counts the bases of the regions and cuts them, without making their records.
+
+        Raises:
+            InputError: more than MAX_SHARDS shards.
+        """
         if records_per_shard < 1 or bytes_per_shard < 1:
             raise InputError("shards must hold at least one record and one byte", where="records_per_shard")
+        bases_per_shard = {
+            contig: self._bases_per_shard(contig, records_per_shard, bytes_per_shard) for contig in self._ends
+        }
+        self._check_number(bases_per_shard, records_per_shard, bytes_per_shard)
         shards: list[Shard] = []
         contigs: dict[str, int] = {}
-        for contig, ends in self._ends.items():
-            line_bytes = len(contig.encode()) + len(str(ends[-1])) + _SNV_BYTES
-            per_shard = max(1, min(records_per_shard, bytes_per_shard // line_bytes) // _SNVS_PER_BASE)
+        for contig, per_shard in bases_per_shard.items():
             firsts, lasts, num_bases = self._cut(contig, per_shard)
             first_record = sum(contigs.values())
             for number, (first, last) in enumerate(zip(firsts, lasts, strict=True)):
@@ -131,6 +140,41 @@ class AllSnvs:
                 on_record(record)
         num_records = sum(contigs.values())
         return Scan(shards, num_records, self._digest(), contigs, [*self._notes, *self._left_out(num_records)])
+
+    @property
+    def records_per_shard(self) -> int:
+        """A shard size that suits the regions: small enough to be lost, large enough for a whole genome."""
+        return min(_MOST_PER_SHARD, max(_LEAST_PER_SHARD, self._num_snvs() // _SUITED_SHARDS))
+
+    def _num_snvs(self) -> int:
+        """SNVs of the regions, as if every base of them were known."""
+        return _SNVS_PER_BASE * sum(one.end - one.start for one in self.regions)
+
+    def _bases_per_shard(self, contig: str, records_per_shard: int, bytes_per_shard: int) -> int:
+        return max(1, min(records_per_shard, bytes_per_shard // self._line_bytes(contig)) // _SNVS_PER_BASE)
+
+    def _line_bytes(self, contig: str) -> int:
+        return len(contig.encode()) + len(str(self._ends[contig][-1])) + _SNV_BYTES
+
+    def _check_number(self, bases_per_shard: Mapping[str, int], records_per_shard: int, bytes_per_shard: int) -> None:
+        """Refuse a cut into more shards than a run may have, before a base is read: an N is counted as a base."""
+        num = sum(
+            -(-sum(one.end - one.start for one in self._by_contig[contig]) // per_shard)
+            for contig, per_shard in bases_per_shard.items()
+        )
+        if num <= MAX_SHARDS:
+            return
+        # Each contig may end in a shard that is not full.
+        least = _SNVS_PER_BASE * -(-self._num_snvs() // (_SNVS_PER_BASE * max(1, MAX_SHARDS - len(self._ends))))
+        least_bytes = least * max(map(self._line_bytes, self._ends))
+        wanted = [f"records_per_shard (--records-per-shard) to {least} or more"] * (records_per_shard < least)
+        wanted += [f"bytes_per_shard to {least_bytes} or more"] * (bytes_per_shard < least_bytes)
+        raise InputError(
+            f"{self._num_snvs():,} SNVs in shards of at most {records_per_shard:,} records and {bytes_per_shard:,} "
+            f"bytes of text would be {num:,} shards; a run holds {MAX_SHARDS:,}",
+            where="execution.records_per_shard",
+            fix=f"set {' and '.join(wanted)}",
+        )
 
     def _cut(self, contig: str, per_shard: int) -> tuple[list[int], list[int], int]:
         """First and last base of each shard of a contig, and the number of bases in all."""

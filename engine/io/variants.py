@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from engine.genome.reference import ReferenceGenome
 from engine.io import bgzf
 from engine.io.all_snvs import AllSnvs
 from engine.io.bcf import BcfSource, is_bcf
+from engine.io.file_index import find_index
 from engine.io.regions import Region
 from engine.io.source import VariantSource
 from engine.io.variant_table import VariantTable
@@ -67,6 +68,21 @@ def open_variants(path: str | Path, *, regions: Sequence[Region] = ()) -> Varian
     if prefix.startswith(_VCF):
         return VcfSource(file, compressed=False, regions=regions)
     raise _unknown(str(file))
+
+
+def contig_opener(path: str | Path) -> Callable[[str], VariantSource] | None:
+    """A way to open one contig of a VCF or BCF alone, by its index; None where it has none that can be used.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if not bgzf.is_bgzf(_first_bytes(Path(path))):
+        return None
+    try:
+        index = find_index(Path(path))
+    except InputError:  # older than the file; only who selects regions has to mind
+        return None
+    return None if index is None else lambda contig: open_variants(path, regions=[Region(contig)])
 
 
 def _stem(file: Path) -> str:

@@ -8,7 +8,7 @@ the dilations: they are those of the published size, which its tensors show.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +25,13 @@ from engine.models._importing import (
     check_members,
     dist_info,
     first_with,
+    names_of,
     read_file,
     read_licence,
+    too_many,
     write_folder,
 )
-from engine.models._info import ModelInfo
+from engine.models._info import MAX_MEMBERS, ModelInfo
 from engine.models._torch_archive import read_tensors
 from engine.models.dilated_conv import DilatedConv, spliceai_params
 
@@ -44,6 +46,8 @@ TORCH_EPSILON = 1e-5
 _SAYS = re.compile(r"GNU GENERAL PUBLIC LICENSE\s+Version 3|GPL-?v?3", re.IGNORECASE)
 _FIX = "give the plain state dicts that OpenSpliceAI publishes or trains"
 _NORM_TENSORS = {"weight": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var"}
+# openspliceai train writes model_0.pt, model_1.pt, ... and model_best.pt.
+_STAGE = re.compile(r"^model_\d+$|(?:^|[^a-z])(?:best|last|latest|epoch|checkpoint|ckpt)(?:[^a-z]|$)", re.IGNORECASE)
 _UNIT = re.compile(r"residual_units\.(\d{1,4})\.")
 
 
@@ -51,17 +55,34 @@ def find(folder: Path) -> Found:
     """The .pt files of a folder such as openspliceai-mane/10000nt, one network each.
 
     Raises:
-        InputError: no such files.
+        InputError: no such files, too many, or several stages of one training, whose mean is no ensemble.
     """
     if not folder.is_dir():
         raise InputError("no such folder", where=str(folder), fix="give a folder with OpenSpliceAI's .pt files")
     held = first_with((folder,), "*.pt")
     if held is None:
         raise InputError("holds no .pt files", where=str(folder), fix="give a folder of networks, such as .../10000nt")
+    files = held[1]
+    if len(files) > MAX_MEMBERS:
+        raise too_many(files)
+    _check_ensemble(files)
     parent = folder.resolve().parent
     version, _ = dist_info(parent, "openspliceai")
     licence = read_licence(folder, [parent], known=LICENCE, says=_SAYS)
-    return Found(ORIGIN, version, tuple(held[1]), licence)
+    return Found(ORIGIN, version, tuple(files), licence)
+
+
+def _check_ensemble(files: Sequence[Path]) -> None:
+    """Refuse what a training leaves behind: a file for each epoch, and one for the best of them."""
+    stages = [path for path in files if _STAGE.search(path.stem)]
+    if len(files) > 1 and stages:
+        raise InputError(
+            f"{len(files)} networks ({names_of(files)}), of which {names_of(stages[:1])} is by its name a stage of a "
+            "training: each would become a member of one ensemble",
+            where=str(files[0].parent),
+            fix="copy what belongs together into a folder of its own: one network, such as model_best.pt, or those of "
+            "several trainings, under names such as model_10000nt_rs10.pt",
+        )
 
 
 def convert(found: Found, output: Path) -> ModelInfo:

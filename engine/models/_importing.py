@@ -25,6 +25,7 @@ from engine.models.dilated_conv import DilatedConv, DilatedConvParams
 
 MAX_FILE_BYTES = 64 << 20
 MAX_LICENCE_BYTES = 1 << 20
+_NAMES_SHOWN = 12
 # Groups of four residual blocks -> context in bases, of the published sizes.
 FLANK_OF_GROUPS = {1: 80, 2: 400, 3: 2000, 4: 10000}
 _LICENCE_NAME = re.compile(r"(LICEN[CS]E|COPYING)(\.txt|\.md)?", re.IGNORECASE)
@@ -184,11 +185,26 @@ def _size(shape: tuple[int, ...]) -> str:
 def check_members(paths: Sequence[Path], params: Sequence[DilatedConvParams]) -> None:
     """Raise InputError unless the networks are few enough and all of one shape."""
     if len(paths) > MAX_MEMBERS:
-        raise InputError(f"{len(paths)} networks, allowed are {MAX_MEMBERS}", where=str(paths[0].parent))
+        raise too_many(paths)
     for path, other in zip(paths, params, strict=True):
         if other != params[0]:
             what = f"another size or setting than {paths[0].name}"
             raise InputError(what, where=str(path), fix="give a folder of networks that belong together")
+
+
+def too_many(paths: Sequence[Path]) -> InputError:
+    """The refusal of a folder with more networks than a model may have."""
+    return InputError(
+        f"{len(paths)} networks ({names_of(paths)}), allowed are {MAX_MEMBERS}",
+        where=str(paths[0].parent),
+        fix="give a folder with the networks of one ensemble and no others",
+    )
+
+
+def names_of(paths: Sequence[Path]) -> str:
+    """File names for a message, the first few of many."""
+    shown = ", ".join(path.name[:100] for path in paths[:_NAMES_SHOWN])
+    return shown if len(paths) <= _NAMES_SHOWN else f"{shown} and {len(paths) - _NAMES_SHOWN} more"
 
 
 def check_output(output: Path) -> None:

@@ -1,9 +1,10 @@
 """Layers of a network that Keras 2 saved as HDF5, read as data.
 
 No TensorFlow, and nothing in the file is run or unpickled. Only plain float arrays, text attributes and the JSON of
-``model_config`` are taken; links out of the file, storage outside it and arrays larger than any layer here are refused
-before they are read. The layout is Keras' own (keras/engine/saving.py of 2.x): a group per layer under
-``model_weights`` (or at the top, in a file of weights alone), its arrays listed in ``weight_names``.
+``model_config`` are taken; links out of the file, storage outside it, arrays larger than any layer here or than what is
+stored of them, and more of all than the file has bytes are refused before they are read. The layout is Keras' own
+(keras/engine/saving.py of 2.x): a group per layer under ``model_weights`` (or at the top, in a file of weights alone),
+its arrays listed in ``weight_names``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from engine.errors import InputError
 
 FIX = "give the file as Keras 2 saved it"
 MAX_VALUES = 1 << 22
-MAX_LAYERS = 10_000
-MAX_CONFIG_CHARS = 16 << 20
+MAX_LAYERS = 2_000
+MAX_WEIGHTS = 100
+MAX_NAME_BYTES = 1_000
+MAX_CONFIG_BYTES = 2 << 20
+# Names of any length lie elsewhere in the file, and each may be as long as all of it before it is read.
+MAX_UNSIZED_BYTES = 512 << 20
 _NUMBER = re.compile(r"_(\d+)$")
 # What Keras names a layer of each class, for files that hold weights alone.
 _CLASS_OF_STEM = {
@@ -58,6 +63,34 @@ class Layer:
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass
+class _Room:
+    """What may still be read of a file: no more bytes than it has, however often it lists the same place.
+
+    Attributes:
+        where: its path, for errors.
+        size: its bytes.
+        left: bytes that may still be read.
+    """
+
+    where: str
+    size: int
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self.size
+
+    def take(self, num_bytes: int, what: str) -> None:
+        """Count bytes that are to be read."""
+        self.left -= num_bytes
+        if self.left < 0:
+            sentence = f"{what}: with it the file lists more than it has bytes, so it tells the same ones again"
+            raise self.refusal(sentence)
+
+    def refusal(self, what: str) -> InputError:
+        return InputError(what, where=self.where, fix=FIX)
+
+
 def read_layers(content: bytes, *, where: str) -> list[Layer]:
     """Every layer of a file, in the file's order.
 
@@ -70,16 +103,17 @@ def read_layers(content: bytes, *, where: str) -> list[Layer]:
     """
     import h5py
 
+    room = _Room(where, len(content))
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             weights = _child(file, "model_weights", where) if "model_weights" in file else file
-            names = _texts(weights.attrs, "layer_names", where)
-            described = _described(file.attrs.get("model_config"), where)
+            names = _texts(weights.attrs, "layer_names", room, most=MAX_LAYERS)
+            described = _described(_config(file.attrs, room), where)
             if described and set(described) != set(names):
                 odd = sorted(set(described) ^ set(names))[0]
                 what = f"layer {odd[:100]!r} is in only one of weights and configuration"
                 raise InputError(what, where=where, fix=FIX)
-            return [_layer(weights, name, described.get(name), where) for name in names]
+            return [_layer(weights, name, described.get(name), room) for name in names]
     except InputError:
         raise
     except _BROKEN as error:
@@ -87,26 +121,47 @@ def read_layers(content: bytes, *, where: str) -> list[Layer]:
         raise InputError(f"does not read as a Keras file: {reason}", where=where, fix=FIX) from error
 
 
-def _texts(attributes: Any, name: str, where: str) -> list[str]:
-    """An attribute that lists names."""
+def _texts(attributes: Any, name: str, room: _Room, *, most: int) -> list[str]:
+    """An attribute that lists names, in fields of one length or, as newer h5py writes them, of any."""
+    import h5py
+
     if name not in attributes:
-        raise InputError(f"attribute {name!r} is missing", where=where, fix=FIX)
-    values = np.asarray(attributes[name]).ravel()
-    if values.size > MAX_LAYERS:
-        raise InputError(f"attribute {name!r} lists {values.size} names", where=where, fix=FIX)
-    texts = [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
-    if not all(isinstance(text, str) and text for text in texts) or len(set(texts)) != len(texts):
-        raise InputError(f"attribute {name!r} must list names, each once", where=where, fix=FIX)
+        raise room.refusal(f"attribute {name!r} is missing")
+    stored = attributes.get_id(name)
+    num, width = math.prod(stored.shape), stored.dtype.itemsize
+    if num == 0:
+        return []
+    kind = h5py.check_string_dtype(stored.dtype)
+    is_long = (
+        num * room.size > MAX_UNSIZED_BYTES if kind is not None and kind.length is None else width > MAX_NAME_BYTES
+    )
+    if kind is None or is_long or num > most:
+        raise room.refusal(f"attribute {name!r} is no list of at most {most} names of ordinary length")
+    texts = [value.decode() if isinstance(value, bytes) else value for value in np.asarray(attributes[name]).flat]
+    room.take(sum(map(len, texts)), f"attribute {name!r}")
+    if not all(texts) or len(set(texts)) != len(texts):
+        raise room.refusal(f"attribute {name!r} must list names, each once")
     return texts
 
 
-def _described(config: Any, where: str) -> dict[str, dict[str, Any]]:
+def _config(attributes: Any, room: _Room) -> str | None:
+    """The JSON of `model_config`; None where there is none."""
+    if "model_config" not in attributes:
+        return None
+    stored = attributes.get_id("model_config")
+    # One text cannot be longer than the file, whatever its kind.
+    if stored.shape == () and stored.dtype.itemsize <= MAX_CONFIG_BYTES:
+        value = attributes["model_config"]
+        text = value.decode() if isinstance(value, bytes) else value
+        if isinstance(text, str) and len(text) <= MAX_CONFIG_BYTES:
+            return text
+    raise room.refusal("attribute 'model_config' is no text of ordinary size")
+
+
+def _described(text: str | None, where: str) -> dict[str, dict[str, Any]]:
     """Layer name to its entry in `model_config`; empty where there is none."""
-    if config is None:
+    if text is None:
         return {}
-    text = config.decode() if isinstance(config, bytes) else config
-    if not isinstance(text, str) or len(text) > MAX_CONFIG_CHARS:
-        raise InputError("attribute 'model_config' is no text of ordinary size", where=where, fix=FIX)
     model = json.loads(text)
     if model["class_name"] not in ("Model", "Functional"):
         what = f"the network is a Keras {str(model['class_name'])[:100]!r}, expected a functional model"
@@ -118,7 +173,7 @@ def _described(config: Any, where: str) -> dict[str, dict[str, Any]]:
     return described
 
 
-def _layer(weights: Any, name: str, entry: dict[str, Any] | None, where: str) -> Layer:
+def _layer(weights: Any, name: str, entry: dict[str, Any] | None, room: _Room) -> Layer:
     number = _NUMBER.search(name)
     stem = name[: number.start()] if number else name
     kind = entry["class_name"] if entry else _CLASS_OF_STEM.get(stem, stem)
@@ -127,8 +182,8 @@ def _layer(weights: Any, name: str, entry: dict[str, Any] | None, where: str) ->
         kind=str(kind),
         number=int(number.group(1)[:9]) if number else 0,
         config=entry["config"] if entry else {},
-        inputs=_inputs(entry, where) if entry else None,
-        weights=_weights(_child(weights, name, where), name, where),
+        inputs=_inputs(entry, room.where) if entry else None,
+        weights=_weights(_child(weights, name, room.where), name, room),
     )
 
 
@@ -141,13 +196,13 @@ def _inputs(entry: dict[str, Any], where: str) -> tuple[str, ...]:
     return tuple(str(source[0]) for call in calls for source in call)
 
 
-def _weights(group: Any, layer: str, where: str) -> dict[str, np.ndarray]:
+def _weights(group: Any, layer: str, room: _Room) -> dict[str, np.ndarray]:
     found = {}
-    for path in _texts(group.attrs, "weight_names", where):
+    for path in _texts(group.attrs, "weight_names", room, most=MAX_WEIGHTS):
         plain = path.rpartition("/")[2].partition(":")[0]
         if plain in found:
-            raise InputError(f"layer {layer[:100]!r} holds {plain[:100]!r} twice", where=where, fix=FIX)
-        found[plain] = _array(_child(group, path, where), f"layer {layer[:100]!r}, {plain[:100]!r}", where)
+            raise room.refusal(f"layer {layer[:100]!r} holds {plain[:100]!r} twice")
+        found[plain] = _array(_child(group, path, room.where), f"layer {layer[:100]!r}, {plain[:100]!r}", room)
     return found
 
 
@@ -162,9 +217,14 @@ def _child(group: Any, path: str, where: str) -> Any:
     return group
 
 
-def _array(data: Any, what: str, where: str) -> np.ndarray:
-    """A plain float array; anything else is refused unread."""
+def _array(data: Any, what: str, room: _Room) -> np.ndarray:
+    """A plain float array, stored whole; anything else is refused unread."""
     plain = data.dtype.kind == "f" and data.chunks is None and not data.external and not data.is_virtual
     if not plain or math.prod(data.shape) > MAX_VALUES:
-        raise InputError(f"{what}: no plain float array of at most {MAX_VALUES} values", where=where, fix=FIX)
+        raise room.refusal(f"{what}: no plain float array of at most {MAX_VALUES} values")
+    num_bytes, stored = math.prod(data.shape) * data.dtype.itemsize, data.id.get_storage_size()
+    if stored != num_bytes:
+        # What was never written takes no room in the file and reads as zeros.
+        raise room.refusal(f"{what}: {stored} bytes are stored of an array of {num_bytes}")
+    room.take(num_bytes, what)
     return np.asarray(data[()])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.errors import InputError
 from engine.genome.genes import Transcript
+from engine.io.haplotypes import Copy
 from engine.models._info import HeadInfo, ModelInfo
 from schemas.states import REJECTED
 
@@ -60,8 +61,9 @@ class ScoringUnit:
         transcript: the transcript that holds `start`, None for scorers that need no genes.
         info: the record's values of the scorer's `info_keys`, in their order: the text as written, "true" for a flag,
             None where absent.
-        copies: for each of the sample's two copies the other alleles near this one, None where the copy does not carry
-            it; only for scorers with a `copy_reach`.
+        copies: for each of the sample's two copies what it has near this allele, None where it does not carry it; only
+            for scorers with a `copy_reach`.
+        written_ref: REF in the record's own letters, case included; empty where they are those of `ref`.
     """
 
     contig: str
@@ -71,7 +73,8 @@ class ScoringUnit:
     alt: str
     transcript: Transcript | None = None
     info: tuple[str | None, ...] = ()
-    copies: tuple[tuple[Allele, ...] | None, ...] = ()
+    copies: tuple[Copy | None, ...] = ()
+    written_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)

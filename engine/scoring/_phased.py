@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from engine.errors import InputError
 from engine.genome.variants import trim
-from engine.scoring._allele_windows import masked_tokens
+from engine.scoring._allele_windows import copy_index, copy_tracks, masked_tokens
 from engine.scoring._contract import (
     Allele,
     AlleleEdit,
@@ -35,7 +35,12 @@ from schemas.tables import field
 
 _COPIES = (1, 2)
 _OWN = (*(f"ds_{name}" for name in NAMES), *(f"dp_{name}" for name in NAMES), "ds_max")
-_OTHERS = "other alleles of the copy that the model saw"
+_OTHERS = "other alleles of the copy that the model saw: in its context, and within the gene's bounds"
+_FLAGS = (
+    "comma-separated, copyN being copy 1 or 2, else empty: copyN_conflict, other alleles of the copy were left out "
+    "because they change the same bases; copyN_rejected_allele, an allele of the copy near this one was left out "
+    "because it does not fit the reference or is longer than max_allele_length"
+)
 
 
 class PhasedSpliceDelta:
@@ -54,6 +59,7 @@ class PhasedSpliceDelta:
             raise InputError(what, where="phased", fix="leave one of them out")
         self._inner = inner
         self.copy_reach = inner.params.distance
+        self.max_allele_length = inner.params.max_allele_length
         self.needs_model, self.needs_genes = inner.needs_model, inner.needs_genes
         self.written_letters, self.info_keys, self.heads = inner.written_letters, inner.info_keys, inner.heads
         own = [one for one in inner.fields if one.name in _OWN]
@@ -63,7 +69,8 @@ class PhasedSpliceDelta:
             for one in own
         ]
         counts = [field(f"copy{copy}_others", pa.int32(), _OTHERS) for copy in _COPIES]
-        self.fields: tuple[pa.Field, ...] = (*inner.fields, *copied, *counts)
+        alone = [field("flags", one.type, _FLAGS) if one.name == "flags" else one for one in inner.fields]
+        self.fields: tuple[pa.Field, ...] = (*alone, *copied, *counts)
         self.info_fields = (
             *inner.info_fields,
             *(
@@ -78,18 +85,19 @@ class PhasedSpliceDelta:
         if isinstance(alone, SkippedAllele):
             return alone
         (contrast,) = alone.contrasts
-        contrasts, conflicts = [contrast], list[str]()
+        contrasts, flags = [contrast], list[str]()
         counts: list[int | None] = []
-        for copy, others in zip(_COPIES, unit.copies, strict=True):
-            if others is None:
+        for copy, held in zip(_COPIES, unit.copies, strict=True):
+            if held is None:
                 counts.append(None)
                 continue
             edits = self._edits(unit, contrast)
-            background, has_conflict = self._background(others, edits, contrast)
-            conflicts += [f"copy{copy}_conflict"] * has_conflict
-            counts.append(len(background))
+            background, has_conflict = self._background(held.others, edits, contrast)
+            flags += [f"copy{copy}_conflict"] * has_conflict
+            flags += [f"copy{copy}_rejected_allele"] * held.has_rejected
             contrasts.append(replace(contrast, edits=edits, background=background) if background else contrast)
-        return Prepared(tuple(contrasts), (alone.reading, tuple(counts), tuple(conflicts)))
+            counts.append(sum(_is_read(one, contrasts[-1], flank=self._inner.flank) for one in background))
+        return Prepared(tuple(contrasts), (alone.reading, tuple(counts), tuple(flags)))
 
     def _edits(self, unit: ScoringUnit, contrast: Contrast) -> tuple[AlleleEdit, ...]:
         """The allele without the bases it shares with REF, which may carry an allele of their own."""
@@ -121,7 +129,7 @@ class PhasedSpliceDelta:
 
     def score(self, prepared: Prepared, tracks: Sequence[Mapping[str, Track]]) -> tuple[Any, ...] | SkippedAllele:
         """Values of the allele alone, of copy 1, of copy 2, and the number of other alleles on each."""
-        reading, counts, conflicts = prepared.reading
+        reading, counts, left_out = prepared.reading
         answers = []
         for index, contrast in enumerate(prepared.contrasts):
             answer = self._inner.score(Prepared((contrast,), reading), tracks[2 * index : 2 * index + 2])
@@ -129,7 +137,7 @@ class PhasedSpliceDelta:
                 return answer
             answers.append(answer)
         alone, *rest = answers
-        flags = ",".join([text for text in (alone[len(_OWN)],) if text] + list(conflicts))
+        flags = ",".join([text for text in (alone[len(_OWN)],) if text] + list(left_out))
         values = [*alone[: len(_OWN)], flags]
         left = iter(rest)
         for count in counts:
@@ -144,6 +152,20 @@ class PhasedSpliceDelta:
             found = [[row.values[at] for row in rows if row.values and row.values[at] is not None] for rows in alleles]
             entries.append((f"RPL_COPY{copy}_DS_MAX", [float_text(max(one, default=None)) for one in found]))
         return entries
+
+
+def _is_read(one: AlleleEdit, contrast: Contrast, *, flank: int) -> bool:
+    """Whether an allele of the background is in the model's context on either track, and not all outside the bounds."""
+    at, num_ref, alt = one
+    # Bases inserted without a base of REF stand on the base before.
+    first, last = (at, at + num_ref - 1) if num_ref else (at - 1, at - 1)
+    if contrast.bounds is not None and (last < contrast.bounds[0] or first >= contrast.bounds[1]):
+        return False
+    for track in copy_tracks(contrast):
+        begin = copy_index(track.edits, at) - (0 if num_ref else len(alt))
+        if begin < track.end + flank and begin + len(alt) > track.begin - flank:
+            return True
+    return False
 
 
 def _clash(one: AlleleEdit, other: AlleleEdit) -> bool:

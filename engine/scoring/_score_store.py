@@ -39,7 +39,7 @@ from engine.models._info import ModelInfo, network_digest
 from engine.runtime import layout
 from engine.scoring._contract import Scorer
 from engine.storage import faults
-from engine.storage.checksums import crc32c_of_file, sha256_of_file
+from engine.storage.checksums import checksums_of_file, sha256_of_file
 from engine.storage.store import Store, clear_errors, open_store
 from schemas.tables import SCORE_STORE, SCORE_STORE_VERSION
 
@@ -341,7 +341,7 @@ def check_segment(store: Store, segment: Segment) -> Segment:
     where = f"{store.uri}/{segment.name}"
     try:
         with store.opened(segment.name) as path:
-            size, digest, checksum = path.stat().st_size, sha256_of_file(path), crc32c_of_file(path)
+            size, digest, checksum = checksums_of_file(path)
             if digest != segment.sha256:
                 raise DataError("its SHA-256 is not that of its name", where=where)
             told = parquet.footer_metadata(path)

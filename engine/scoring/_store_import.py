@@ -19,7 +19,7 @@ import pyarrow as pa
 from engine.errors import InputError
 from engine.genome.genes import GeneTable, Transcript
 from engine.genome.reference import ReferenceGenome
-from engine.genome.variants import classify_alt, normalise
+from engine.genome.variants import VariantRecord, classify_alt, normalise
 from engine.io.source import RawRecord
 from engine.io.variants import open_variants
 from engine.io.vcf import header_info_ids
@@ -42,6 +42,8 @@ _COLUMNS = [*(f"ds_{name}" for name in NAMES), *(f"dp_{name}" for name in NAMES)
 _NUMERIC_MODE = ("device", "precision", "incremental")
 _PARTS_OF_ENTRY = 10
 _RECORDS_PER_SHARD = 10_000
+# Of as many some have no site to name, and their positions are anywhere within the distance.
+_ENOUGH_ENTRIES = 100
 _BYTES_PER_SHARD = 32 << 20
 
 LEFT_OUT = {
@@ -51,16 +53,24 @@ LEFT_OUT = {
     "symbol_not_here": "a symbol of no gene at that place in the gene table",
     "several_transcripts": "a symbol of several transcripts at that place",
     "not_a_plain_allele": "an allele that is never scored",
+    "beyond_distance": "an entry with a position farther from the variant than the distance: it is of another setting",
 }
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import added, and what it left out by reason (`LEFT_OUT` and the reject reasons of schemas.states)."""
+    """What an import added.
+
+    Attributes:
+        rows, segments: added to the store.
+        left_out: entries by reason (`LEFT_OUT` and the reject reasons of schemas.states).
+        notes: sentences on settings that the numbers seem to be of and that were not named.
+    """
 
     rows: int
     segments: int
     left_out: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,12 +116,14 @@ class StoreImport:
         writer, left_out = self._writer(), Counter[str]()
         transcripts = transcripts_of(self._genes, self.stages.contig_aliases)
         assert transcripts is not None  # splice_delta needs genes
-        entries = _Entries(self._reference, transcripts, left_out)
+        params = self._facts["scorer_params"]
+        entries = _Entries(self._reference, transcripts, left_out, distance=params["distance"])
         for shard in scan.shards:
             for contig, rows in _by_contig(entries, source.read(shard)):
                 writer.add(self._reference.refget(contig), self._table(rows))
         writer.flush()
-        return Imported(writer.rows, writer.segments, dict(sorted(left_out.items())))
+        notes = _other_settings(params, entries)
+        return Imported(writer.rows, writer.segments, dict(sorted(left_out.items())), notes)
 
     def from_run(self, output: str) -> Imported:
         """Scored rows of a finished run, but those that it took from others.
@@ -198,50 +210,72 @@ Row = tuple[Any, ...]
 
 
 class _Entries:
-    """Rows of the store from the records of a SpliceAI VCF; what gives none is counted."""
+    """Rows of the store from the records of a SpliceAI VCF; what gives none is counted.
 
-    def __init__(self, reference: ReferenceGenome, transcripts: TranscriptsAt, left_out: Counter[str]) -> None:
+    Attributes:
+        taken: rows given.
+        furthest: largest distance of a position from its variant among them, in bases.
+        left_out: what gave none, by reason.
+    """
+
+    def __init__(
+        self, reference: ReferenceGenome, transcripts: TranscriptsAt, left_out: Counter[str], *, distance: int
+    ) -> None:
+        self.taken = self.furthest = 0
+        self.left_out = left_out
+        self._distance = distance
         self._reference = reference
         self._transcripts = transcripts
-        self._left_out = left_out
         self._digests = TranscriptDigests()
 
     def __call__(self, raw: RawRecord) -> Iterator[Row]:
         record = raw.record
         if record is None:
-            self._left_out["malformed_record"] += 1
+            self.left_out["malformed_record"] += 1
             return
         problem = record_problem(record, self._reference)
         if problem is not None:
-            self._left_out[problem[0]] += 1
+            self.left_out[problem[0]] += 1
             return
         entries = _entries_of(raw.line)
         for alt in record.alts:
             if classify_alt(record.ref, alt) is not None:
-                self._left_out["not_a_plain_allele"] += 1
+                self.left_out["not_a_plain_allele"] += 1
                 continue
             own = [entry for entry in entries if entry[0] == alt]
             if not own:
-                self._left_out["no_entry"] += 1
+                self.left_out["no_entry"] += 1
             normal = normalise(record.contig, record.start, record.ref, alt, self._reference.fetch)
             here = self._transcripts(record.contig, record.start)
             for entry in own:
                 transcript, values = self._transcript(entry, here), self._values(entry)
-                if transcript is not None and values is not None:
+                if transcript is not None and values is not None and self._is_near(record, alt, values[4:8]):
+                    self.taken += 1
                     key = (*normal, record.start, record.ref.upper(), alt.upper(), self._digests(transcript))
                     yield (*key, *values)
+
+    def _is_near(self, record: VariantRecord, alt: str, places: Sequence[int]) -> bool:
+        """Whether all positions are within the distance, which counts from the first changed base of an MNV or delins
+        and so may lie beyond POS by the length of REF."""
+        spare = 0 if 1 in (len(record.ref), len(alt)) else len(record.ref)
+        furthest = max(map(abs, places))
+        if furthest > self._distance + spare:
+            self.left_out["beyond_distance"] += 1
+            return False
+        self.furthest = max(self.furthest, furthest)
+        return True
 
     def _transcript(self, entry: Sequence[str], here: Sequence[Transcript]) -> Transcript | None:
         symbol = unquote(entry[1]) if len(entry) > 1 else ""
         fitting = [one for one in here if one.symbol == symbol]
         if len(fitting) == 1:
             return fitting[0]
-        self._left_out["several_transcripts" if fitting else "symbol_not_here"] += 1
+        self.left_out["several_transcripts" if fitting else "symbol_not_here"] += 1
         return None
 
     def _values(self, entry: Sequence[str]) -> Row | None:
         if "." in entry[2:]:
-            self._left_out["no_score"] += 1
+            self.left_out["no_score"] += 1
             return None
         try:
             scores = [float(text) for text in entry[2:6]]
@@ -249,9 +283,31 @@ class _Entries:
         except ValueError:
             scores, places = [], []
         if len(entry) != _PARTS_OF_ENTRY or len(places) != 4 or not all(0 <= score <= 1 for score in scores):
-            self._left_out["malformed_entry"] += 1
+            self.left_out["malformed_entry"] += 1
             return None
         return (*scores, *places, max(scores), "")
+
+
+def _other_settings(params: Mapping[str, Any], entries: _Entries) -> tuple[str, ...]:
+    """What the numbers say against the settings named for them; the tag itself does not tell its own."""
+    notes = []
+    distance, num_beyond = params["distance"], entries.left_out["beyond_distance"]
+    if num_beyond:
+        notes.append(
+            f"{num_beyond:,} entries have positions beyond the distance of {distance:,}, so the table was made with a "
+            "larger one: name it with --distance"
+        )
+    elif entries.taken >= _ENOUGH_ENTRIES and 4 * entries.furthest < 3 * distance:
+        notes.append(
+            f"no position of {entries.taken:,} entries is farther than {entries.furthest:,} bases, so the table was "
+            f"probably made with a smaller distance than {distance:,}: name it with --distance"
+        )
+    if entries.taken and params["compatibility"] == "none":
+        notes.append(
+            "the tag holds SpliceAI's own numbers in two decimals, and is kept among scores without a compatibility "
+            "mode: where it is SpliceAI 1.3.1's, --compatibility spliceai-1.3.1 says so"
+        )
+    return tuple(notes)
 
 
 def _entries_of(line: bytes) -> list[list[str]]:

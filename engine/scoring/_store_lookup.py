@@ -94,7 +94,7 @@ class StoreLookup:
             return True
         table = loaded.table.take(hits)
         columns = [table[name].to_pylist() for name in KEYS]
-        values = [_plain(table[one.name]) for one in self._fields]
+        values = [table[one.name].to_pylist() for one in self._fields]
         source = IMPORTED + segment.source if segment.source else LOOKED_UP
         for key, row in zip(zip(*columns, strict=True), zip(*values, strict=True), strict=True):
             rows.setdefault(key, (row, source))  # of two segments with the same row, the frozen order decides
@@ -124,15 +124,3 @@ def _holds(segment: Segment, places: np.ndarray[Any, np.dtype[np.int64]]) -> boo
     """Whether any place lies within the segment."""
     at = bisect_left(places, segment.first)
     return at < len(places) and bool(places[at] <= segment.last)
-
-
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    """Values as a scorer gives them: float32 as the shortest decimal that means it.
-
-    Scorers round before the value becomes a float32, and text made of what was looked up must not differ from text made
-    of what was computed: 0.12345 came back as 0.12345000356, which rounds to another fourth decimal.
-    """
-    values: list[Any] = column.to_pylist()
-    if not pa.types.is_float32(column.type):
-        return values
-    return [None if value is None else float(str(np.float32(value))) for value in values]

@@ -58,6 +58,7 @@ _MAX_SHOWN_REGIONS = 10
 # Where the proof of incremental scoring takes its sample from: the first shards that have something to score.
 _SAMPLED_SHARDS, _SAMPLED_QUESTIONS, _SAMPLED_NEIGHBOURS = 8, 512, 32
 PROVEN = "proven"
+_RECORDS_PER_SHARD = 1_000
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,14 @@ class JobOptions:
     """What a variant run needs beside its stages.
 
     Attributes:
-        records_per_shard, bytes_per_shard: how the plan is cut.
+        records_per_shard, bytes_per_shard: how the plan is cut; None takes as many records as suit the source.
         gene_names: genes whose stretches join the regions.
         bcf, vep_tab, partition_by_contig: further results.
         panels: comparisons with measured values.
         command: the command line, for the report.
     """
 
-    records_per_shard: int
+    records_per_shard: int | None
     bytes_per_shard: int
     gene_names: tuple[str, ...] = ()
     bcf: bool = False
@@ -116,6 +117,11 @@ class VariantJob:
             return None
         return GeneTable.load(path, all_transcripts=self.stages.all_transcripts)
 
+    @property
+    def _records_per_shard(self) -> int:
+        suited = self.source.records_per_shard if isinstance(self.source, AllSnvs) else _RECORDS_PER_SHARD
+        return self.options.records_per_shard or suited
+
     def _add_gene_regions(self, names: Sequence[str]) -> None:
         path = self.stages.genes_path
         if self.genes is None or path is None:
@@ -147,7 +153,7 @@ class VariantJob:
         check = ReferenceCheck(self.reference, self.source.header)
         run.plan(
             self.source,
-            records_per_shard=self.options.records_per_shard,
+            records_per_shard=self._records_per_shard,
             bytes_per_shard=self.options.bytes_per_shard,
             on_record=check,
             on_record_limit=CHECKED_RECORDS,
@@ -273,7 +279,7 @@ class VariantJob:
             "micro_batch": stages.micro_batch,
             "incremental": stages.incremental,
             "phased_column": self._phased_column,
-            "records_per_shard": options.records_per_shard,
+            "records_per_shard": self._records_per_shard,
             "bytes_per_shard": options.bytes_per_shard,
             "outputs": self._outputs(),
             **({} if stages.store is None else {"store": stages.store.key()}),

@@ -17,10 +17,10 @@ import pyarrow as pa
 from engine.genome.genes import GeneTable, Transcript
 from engine.genome.reference import ReferenceGenome
 from engine.genome.variants import VariantRecord, classify_alt, normalise
-from engine.io.haplotypes import Haplotypes
+from engine.io.haplotypes import Copy, Haplotypes
 from engine.io.source import RawRecord, Shard, VariantSource
 from engine.scoring._allele_windows import Stretch, gather_stretches
-from engine.scoring._contract import Allele, Fetch, Prepared, Scorer, ScoringUnit, SkippedAllele, Tokens
+from engine.scoring._contract import Fetch, Prepared, Scorer, ScoringUnit, SkippedAllele, Tokens
 from engine.scoring._score_store import TranscriptDigests
 from engine.scoring._store_lookup import Found, StoreLookup, Values
 from schemas.states import NOT_APPLICABLE, REJECTED, SCORED
@@ -236,7 +236,9 @@ class VariantReader:
         if transcript is not None:
             gene = (transcript.gene_id, transcript.symbol, transcript.transcript_id, transcript.strand)
         alleles = record.ref.upper(), key[5].upper()
-        if self.store is not None:
+        written_ref = "" if record.ref == alleles[0] else record.ref
+        # A scorer that minds the letters of REF may refuse a record for them; the store knows only what they mean.
+        if self.store is not None and not (written_ref and self.scorer.written_letters):
             known = rows.found.get(record.contig, (*key[7:], record.start, *alleles, self._digest(transcript)))
             if known is not None:
                 rows.known[len(rows.rows)] = known
@@ -245,10 +247,10 @@ class VariantReader:
         length = self._length(record.contig)
         keys = self.scorer.info_keys
         info = tuple(_info_values(raw.line, keys)) if keys else ()
-        copies: tuple[tuple[Allele, ...] | None, ...] = ()
+        copies: tuple[Copy | None, ...] = ()
         if self.haplotypes is not None:
             copies = self.haplotypes.others(raw, key[6], reach=self.flank + self.scorer.copy_reach)
-        unit = ScoringUnit(record.contig, length, record.start, *alleles, transcript, info, copies)
+        unit = ScoringUnit(record.contig, length, record.start, *alleles, transcript, info, copies, written_ref)
         prepared = self.scorer.prepare(unit, self._fetch)
         if isinstance(prepared, SkippedAllele):
             rows.add((*key, *gene), prepared.state, prepared.reason)
@@ -318,6 +320,12 @@ def record_problem(
     if _to_n.sub("N", upper) == found or _agrees(upper, reference.fetch_written(record.contig, start, end)):
         return None
     return "ref_mismatch", f"REF is {_shown(ref)} at {place}, where the reference has {_shown(found)}"
+
+
+def is_foreign(record: VariantRecord, reference: ReferenceGenome) -> bool:
+    """Whether a record does not fit the reference, or its contig is none of the reference's."""
+    name = reference.contig_aliases.get(record.contig, record.contig)
+    return name not in reference.contigs or record_problem(record, reference) is not None
 
 
 def _agrees(ref: str, written: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from engine.io import bgzf
@@ -55,6 +56,9 @@ class VariantScorer:
     spliceai_info: bool
     replaced: frozenset[bytes] = frozenset()
 
+    def __post_init__(self) -> None:
+        self._is_narrow = [pa.types.is_float32(one.type) for one in self.scorer.fields]
+
     def __call__(self, batch: VariantBatch) -> ShardOutput:
         """Rows, rejects and text of a shard."""
         halved = self._halved
@@ -68,7 +72,7 @@ class VariantScorer:
                     states[row], reasons[row] = answer.state, answer.reason
                     rejects.extend(_late_reject(batch, row, answer))
                 else:
-                    values[row] = answer
+                    values[row] = self._as_kept(answer)
         rejects.sort(key=lambda one: (one[0], one[1]))
         texts = self._texts(batch, values, states, reasons) if self.write_vcf else []
         troubles = self._troubles(self._halved - halved)
@@ -82,6 +86,11 @@ class VariantScorer:
             reasons=dict(sorted(Counter(reason for reason in reasons if reason is not None).items())),
             notes={**batch.notes, **troubles},
         )
+
+    def _as_kept(self, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Values as the table and the score store keep them: text must not tell whether a score was looked up."""
+        pairs = zip(answer, self._is_narrow, strict=True)
+        return tuple(float(np.float32(value)) if narrow and value is not None else value for value, narrow in pairs)
 
     @property
     def _halved(self) -> int:

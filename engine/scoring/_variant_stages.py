@@ -18,7 +18,7 @@ from engine.io.haplotypes import Haplotypes, sample_column
 from engine.io.regions import Region
 from engine.io.source import Shard, VariantSource
 from engine.io.variant_table import VariantTable
-from engine.io.variants import open_source, open_variants
+from engine.io.variants import contig_opener, open_source, open_variants
 from engine.io.vcf import header_info_ids
 from engine.models._info import ModelInfo, network_digest, open_model
 from engine.runtime.stages import ShardOutput
@@ -26,7 +26,7 @@ from engine.scoring._contract import InfoField, Scorer
 from engine.scoring._phased import PhasedSpliceDelta
 from engine.scoring._score_store import COMPUTED, IMPORTED, LOOKED_UP, SOURCE_COLUMN, FrozenStore, domain_facts
 from engine.scoring._store_lookup import StoreLookup
-from engine.scoring._variant_reader import VariantBatch, VariantReader, gene_contig
+from engine.scoring._variant_reader import VariantBatch, VariantReader, gene_contig, is_foreign
 from engine.scoring._variant_scorer import REASON_FIELD, STATE_FIELD, VariantScorer
 from engine.scoring.splice_delta import SPLICEAI_FIELD, SpliceDelta, is_spliceai
 from schemas import tables
@@ -148,6 +148,18 @@ class VariantStages:
             raise InputError("only a VCF or BCF has genotypes", where="phased", fix="leave phased out")
         return open_variants(self.input_path), sample_column(source.header, self.sample)
 
+    def _read_haplotypes(self, source: VariantSource, reference: ReferenceGenome, scorer: Scorer) -> Haplotypes | None:
+        phased = self.open_haplotypes(source)
+        if phased is None:
+            return None
+        assert isinstance(scorer, PhasedSpliceDelta)
+        return Haplotypes(
+            *phased,
+            refuses=lambda record: is_foreign(record, reference),
+            max_allele_length=scorer.max_allele_length,
+            open_contig=contig_opener(self.input_path),
+        )
+
     @cached_property
     def _model(self) -> ModelInfo | None:
         """The model's description, opened once: that hashes its weights. It travels with the stages to other processes,
@@ -216,10 +228,9 @@ class VariantStages:
             genes = genes or GeneTable.load(self.genes_path, all_transcripts=self.all_transcripts)
             check_gene_contigs(genes, reference, path=self.genes_path)
         source = open_source(self.input_path, reference, regions=self.regions, all_snvs=self.all_snvs)
-        phased = self.open_haplotypes(source)
         return VariantReader(
             source=source,
-            haplotypes=None if phased is None else Haplotypes(*phased),
+            haplotypes=self._read_haplotypes(source, reference, scorer),
             reference=reference,
             genes=genes,
             scorer=scorer,

@@ -173,6 +173,7 @@ class _Reading:
         nearest_edge: the annotated exon edge nearest to the edit's centre.
         is_minus: the windows are reverse complements.
         flags: see the column.
+        is_silent: the model reads the same letters with and without the allele.
         exon: what to read at the exon's sites, if asked.
         psi: measured inclusion of the exon without the variant, in per cent, where there is one.
     """
@@ -183,6 +184,7 @@ class _Reading:
     nearest_edge: int
     is_minus: bool
     flags: str
+    is_silent: bool
     exon: _exon_sites.ExonReading | None
     psi: float | None
 
@@ -195,7 +197,7 @@ class SpliceDelta:
     """
 
     Params = SpliceDeltaParams
-    RESULT_VERSION = 3
+    RESULT_VERSION = 4
     needs_model = True
     needs_genes = True
     copy_reach = 0
@@ -209,7 +211,7 @@ class SpliceDelta:
             raise InputError(what, where=f"model {info.name}", fix="name a head with channels acceptor and donor")
         self._head = head.name
         self._channels = [head.channels.index("acceptor"), head.channels.index("donor")]
-        self._flank = info.context_bp // 2
+        self.flank = info.context_bp // 2
         self._is_peer = params.compatibility == "spliceai-1.3.1"
         self.written_letters = self._is_peer
         self.info_keys: tuple[str, ...] = (params.reference_psi,) if params.reference_psi else ()
@@ -252,10 +254,18 @@ class SpliceDelta:
             nearest_edge=nearest_edge(transcript, edit.centre),
             is_minus=transcript.strand == "-",
             flags=self._flags(contrast, edit, fetch),
+            is_silent=self._is_silent(unit, edit, fetch),
             exon=exon,
             psi=_exon_sites.read_percent(unit.info[0]) if self.info_keys else None,
         )
         return Prepared((contrast,), reading)
+
+    def _is_silent(self, unit: ScoringUnit, edit: Edit, fetch: Fetch) -> bool:
+        """Whether SpliceAI 1.3.1 takes REF and ALT for the same bases, as it may IUPAC letters."""
+        if not self._is_peer or edit.num_ref != len(edit.alt):
+            return False
+        ref = fetch(unit.contig, edit.centre, edit.end)
+        return bool((self.tokens(ref) == self.tokens(edit.alt)).all())
 
     def tokens(self, text: str) -> Tokens:
         """Tokens (L,); in the compatibility mode with the letters that SpliceAI 1.3.1 takes for bases."""
@@ -285,12 +295,14 @@ class SpliceDelta:
 
     def _peer_refusal(self, unit: ScoringUnit, fetch: Fetch) -> SkippedAllele | None:
         """What SpliceAI 1.3.1 leaves out, in its own order."""
-        written = fetch(unit.contig, unit.start, unit.start + len(unit.ref)).upper()
-        if written != unit.ref:
-            # A base may stand in REF for an IUPAC letter of the reference (VCF 4.3); SpliceAI takes it for another.
-            what = f"SpliceAI 1.3.1 wants REF letter by letter: {unit.ref[:20]} is not the reference's {written[:20]}"
+        ref = unit.written_ref or unit.ref
+        found = fetch(unit.contig, unit.start, unit.start + len(ref)).upper()
+        if found != ref:
+            # It compares REF as written with the upper-case reference: a small letter is another letter to it, and so
+            # is a base that stands in REF for an IUPAC letter of the reference (VCF 4.3).
+            what = f"SpliceAI 1.3.1 wants REF letter by letter: {ref[:20]} is not the reference's {found[:20]}"
             return SkippedAllele("peer_refusal", what)
-        reach = self.params.distance + self._flank
+        reach = self.params.distance + self.flank
         if unit.start - reach < 0 or unit.start + reach >= unit.contig_length:
             return SkippedAllele(
                 "near_contig_end",
@@ -309,8 +321,8 @@ class SpliceDelta:
         if not self._is_peer:
             return ""
         assert contrast.bounds is not None
-        start = max(contrast.low - self._flank, contrast.bounds[0])
-        end = min(contrast.alt_end + self._flank, contrast.bounds[1])
+        start = max(contrast.low - self.flank, contrast.bounds[0])
+        end = min(contrast.alt_end + self.flank, contrast.bounds[1])
         letters = set(edit.alt.upper())
         if start < end:
             letters.update(fetch(contrast.contig, start, end).upper())
@@ -370,6 +382,10 @@ class SpliceDelta:
         """The four DS, the four DP and the largest DS."""
         start = reading.edit.centre - self.params.distance
         gain_KD = alt_KD - ref_KD if self._is_peer else self._changes(ref_KD, alt_KD, reading.edit, contrast)
+        if reading.is_silent:
+            # Two passes over one window give the peer 0 everywhere, and so its first position; sums in another order
+            # would leave last digits to choose by.
+            gain_KD = np.zeros_like(gain_KD)
         scores: list[float] = []
         places: list[int] = []
         for gain_D in gain_KD:
@@ -385,9 +401,9 @@ class SpliceDelta:
     def _changes(self, ref_KD: Track, alt_KD: Track, edit: Edit, contrast: Contrast) -> NDArray[np.float64]:
         """ALT less REF to DECIMALS, (K, D), exactly 0 where the model's context does not hold the allele."""
         change_KD = np.round(alt_KD.astype(np.float64) - ref_KD, DECIMALS)
-        begin, end = edit.centre - self._flank, edit.end + self._flank
+        begin, end = edit.centre - self.flank, edit.end + self.flank
         if contrast.background:
-            begin, end = reached(contrast, flank=self._flank)
+            begin, end = reached(contrast, flank=self.flank)
         start = edit.centre - self.params.distance
         change_KD[:, : max(0, begin - start)] = 0
         change_KD[:, max(0, end - start) :] = 0
@@ -414,10 +430,15 @@ class SpliceDelta:
                 numbers = "|".join(f"{value:.2f}" for value in row.values[:4])
                 places = "|".join(str(value) for value in row.values[4:8])
                 texts.append(f"{row.alt}|{encode_info(row.symbol or '.')}|{numbers}|{places}")
-            elif row.reason == "peer_refusal" and 1 < len(row.ref) <= 2 * self.params.distance:
-                # SpliceAI says of an MNV or delins that it does not score it, and nothing of a long REF.
+            elif row.reason == "peer_refusal" and self._gives_dots(row):
                 texts.append(f"{row.alt}|{encode_info(row.symbol or '.')}|.|.|.|.|.|.|.|.")
         return ",".join(texts) or None
+
+    def _gives_dots(self, row: AlleleRow) -> bool:
+        """Whether SpliceAI says of an allele that it does not score it: an MNV or delins, unless it skips the record
+        for a long REF or one in small letters."""
+        is_skipped = len(row.ref) > 2 * self.params.distance or row.ref != row.ref.upper()
+        return len(row.ref) > 1 and len(row.alt) > 1 and not is_skipped
 
 
 def is_spliceai(info: ModelInfo | None) -> bool:

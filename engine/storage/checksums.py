@@ -28,3 +28,14 @@ def sha256_of_file(path: Path) -> str:
     """SHA-256 of a whole file as lower-case hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def checksums_of_file(path: Path) -> tuple[int, str, int]:
+    """Size in bytes, SHA-256 as lower-case hex and CRC-32C of a whole file, which is read once."""
+    size, checksum, digest = 0, 0, hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            size += len(chunk)
+            checksum = crc32c(chunk, checksum)
+            digest.update(chunk)
+    return size, digest.hexdigest(), checksum

@@ -77,8 +77,9 @@ class ExecutionSpec(Spec):
     """windows per model call; incremental scoring cuts its own batches"""
     incremental: bool = True
     """compute only what an allele changes, where the model is a stack of convolutions; false takes full windows"""
-    records_per_shard: PositiveInt = 1000
-    """most records in a shard, the unit of work, retry and commit"""
+    records_per_shard: PositiveInt | None = None
+    """most records in a shard, the unit of work, retry and commit; unset takes 1,000, for all_snvs up to 30,000 where
+    they are more than a hundred million"""
     bytes_per_shard: PositiveInt = 32 << 20
     """most bytes of input text in a shard"""
 
@@ -185,7 +186,8 @@ class ScoreVariantsSpec(Spec):
     scorer: ScorerSpec = Field(default_factory=ScorerSpec)
     """what to compute from the model's outputs"""
     phased: bool = False
-    """score each variant alone and beside the other alleles of its copy, by the phased genotypes of one sample"""
+    """score each variant alone and beside the other alleles of its copy, by the phased genotypes of one sample; with an
+    index beside the input a process reads the contigs it works on, else each one reads all of it at its start"""
     sample: Name | None = None
     """for phased: whose genotypes, by name; unset takes the only sample"""
     output: Text

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from engine.io import all_snvs
 from tests.toys import genome
 from tests.toys.runs import assert_same_results
 from tests.toys.variant_runs import Workspace, assert_one_sentence, replisome, replisome_here
@@ -197,3 +198,26 @@ def test_regions_without_a_known_base_make_an_empty_result(workspace, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "0 records" in done.stdout
     assert query(tmp_path / "out" / "scores.vcf.gz") == []
+
+
+def unsized(workspace: Workspace, output: Path, *more: str) -> list[str]:
+    """The command without a size of shards."""
+    found = words(workspace, output, *more)
+    at = found.index("--records-per-shard")
+    return found[:at] + found[at + 2 :]
+
+
+def test_a_plan_of_too_many_shards_says_what_to_set(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(all_snvs, "MAX_SHARDS", 100)
+    done = replisome_here(*words(workspace, tmp_path / "out", "-r", "chr1:1-3000"))
+    sentence = r"150 shards; a run holds 100; set records_per_shard \(--records-per-shard\) to 93 or more$"
+    assert_one_sentence(done, 2, sentence)
+    assert not (tmp_path / "out/plan.parquet").exists()
+
+
+def test_shards_are_of_a_size_that_suits_unless_it_is_named(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(all_snvs, "_SUITED_SHARDS", 3)
+    for name, more, expected in (("suited", (), 1500), ("named", ("--records-per-shard", "600"), 600)):
+        done = replisome_here(*unsized(workspace, tmp_path / name, "-r", "chr1:1001-2500", *more))
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / name / "run.json").read_text())["key"]["records_per_shard"] == expected

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import signal
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -16,6 +17,8 @@ import pytest
 
 from engine.runtime.run import RunContext
 from engine.scoring._score_store import segments_of
+from engine.scoring.allele_effect import AlleleEffect
+from engine.scoring.gc_change import GcChange
 from engine.scoring.splice_delta import SpliceDelta
 from engine.storage.store import open_store
 from jobs import score_variants
@@ -113,6 +116,44 @@ def test_the_same_sample_again_asks_the_model_nothing(workspace, plain, filled, 
     assert report["provenance"]["score_sources"] == sources_of(tmp_path / "out")
 
 
+# Doubles that round to another fourth or second decimal than the float32 that the table keeps of them.
+TIES = [0.12344999999, 0.00014999999999, 0.98764999999, 0.5, 0.33335000001, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "more"),
+    [
+        (SpliceDelta, ["--distance", "30"]),
+        (SpliceDelta, ["--distance", "30", "--compatibility", "spliceai-1.3.1"]),
+        (AlleleEffect, ["--set", "scorer.params.head=splice"]),
+        (GcChange, []),
+    ],
+)
+def test_no_text_tells_whether_a_score_was_looked_up(workspace, tmp_path, scorer, more):
+    stem = {SpliceDelta: "splice_delta", AlleleEffect: "allele_effect", GcChange: "gc_change"}[scorer]
+
+    def score(self, prepared, _):
+        at = zlib.crc32(repr(prepared).encode())  # the same for the same question
+        made = [TIES[(at + place) % len(TIES)] * (-1) ** at for place in range(len(self.fields))]
+        kinds = [str(one.type) for one in self.fields]
+        return tuple(
+            value if kind == "float" else place if kind == "int32" else ""
+            for place, (value, kind) in enumerate(zip(made, kinds, strict=True))
+        )
+
+    for name in ("computed", "looked_up"):
+        words = workspace.arguments(tmp_path / name, vcf=workspace.vcf, scorer=stem)
+        with mock.patch.object(scorer, "score", score):
+            done = replisome_here(*words, *more, "--store", str(tmp_path / "store"))
+        assert done.returncode == 0, done.stderr
+        assert set(sources_of(tmp_path / name)) == {name}
+    one, other = (
+        gzip.decompress((tmp_path / name / "scores.vcf.gz").read_bytes()) for name in ("computed", "looked_up")
+    )
+    assert one == other
+    assert one.count(b"RPL_STATE=scored") > len(TIES)
+
+
 def test_a_second_sample_computes_only_what_is_new(workspace, tmp_path):
     records = genome.random_records(workspace.toy, 400, seed=11)
     random.Random(1).shuffle(records)
@@ -201,6 +242,18 @@ def test_another_spelling_of_a_variant_is_computed(workspace, tmp_path):
     assert scored(words_of(workspace, tmp_path / "both", store, vcf=both)) == 0
     found = [{name: row[name] for name in (*SCORES, *PLACES)} for row in rows_of(tmp_path / "both")]
     assert found == [{name: row[name] for name in (*SCORES, *PLACES)} for row in (two, one)]
+
+
+def test_what_the_peer_refuses_for_its_letters_is_not_looked_up(workspace, tmp_path):
+    """REF in small letters: SpliceAI 1.3.1 skips the record, whatever the store knows of the same allele."""
+    record = genome.toy_records(workspace.toy)[2]
+    small = replace(record, ref=record.ref.lower())
+    for name, one in (("a", record), ("b", small)):
+        vcf = write_sample(workspace, tmp_path / f"{name}.vcf.gz", [one])
+        words = words_of(workspace, tmp_path / name, tmp_path / "store", vcf=vcf)
+        assert scored([*words, "--compatibility", "spliceai-1.3.1"]) == (name == "a")
+    assert [row["state"] for row in rows_of(tmp_path / "a")] == ["scored"]
+    assert [(row["state"], row["reason"]) for row in rows_of(tmp_path / "b")] == [("rejected", "peer_refusal")]
 
 
 def test_each_transcript_has_a_row_of_its_own(workspace, plain, tmp_path):
@@ -441,6 +494,24 @@ def test_a_published_table_is_looked_into_where_it_is_named(workspace, tmp_path)
     base[base.index("-o") + 1] = str(tmp_path / "unnamed")
     assert scored(base) == 1
     assert sources_of(tmp_path / "unnamed") == {"looked_up": 4, "computed": 1}
+
+
+def test_a_table_of_another_distance_is_seen(workspace, tmp_path):
+    """What lies beyond the distance is left out; of many entries none far off tells of a smaller one."""
+    inside, beyond = "%A|TOYA|0.1|0.2|0.3|0.4|-30|30|-5|6", "%A|TOYA|0.1|0.2|0.3|0.4|-31|4|-5|6"
+    far = spliceai_table(workspace, tmp_path / "far.vcf.gz", [(1_150, inside), (1_151, beyond)])
+    done = replisome_here(*import_words(workspace, far, tmp_path / "far"))
+    assert done.stdout.splitlines()[0].endswith("1 rows of tables in 1 segments")
+    assert "left out 1: an entry with a position farther from the variant than the distance" in done.stdout
+    assert "note: 1 entries have positions beyond the distance of 30" in done.stdout
+    near = "%A|TOYA|0.1|0.2|0.3|0.4|-10|9|-5|6"
+    table = spliceai_table(workspace, tmp_path / "near.vcf.gz", [(1_100 + at, near) for at in range(100)])
+    for distance, is_told in ((10, False), (13, False), (14, True)):
+        done = replisome_here(*import_words(workspace, table, tmp_path / f"near-{distance}", distance=distance))
+        assert ("no position of 100 entries is farther than 10 bases" in done.stdout) == is_told
+        assert "note: the tag holds SpliceAI's own numbers" in done.stdout
+    words = [*import_words(workspace, table, tmp_path / "peer", distance=10), "--compatibility", "spliceai-1.3.1"]
+    assert "note" not in replisome_here(*words).stdout
 
 
 def test_a_finished_run_can_be_imported(workspace, plain, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,35 @@ def test_shards_are_as_full_as_they_may_be(reference: ReferenceGenome) -> None:
     assert [(shard.begin, shard.end) for shard in shards] == [(40, 70), (70, 100), (100, 120)]
     one = _source(reference, "a:41-50,a:91-100").scan(records_per_shard=1000, bytes_per_shard=1 << 20).shards
     assert [(shard.begin, shard.end, shard.num_records) for shard in one] == [(40, 100, 60)]
+
+
+@given(REGIONS, st.integers(1, 200), st.integers(1, 3000))
+def test_more_shards_than_a_run_may_have_are_refused_and_the_way_out_is_one(
+    reference: ReferenceGenome, regions: list[Region], records_per_shard: int, bytes_per_shard: int
+) -> None:
+    source = AllSnvs(reference, regions=regions)
+    num = len(source.scan(records_per_shard=records_per_shard, bytes_per_shard=bytes_per_shard).shards)
+    sizes = {"records_per_shard": records_per_shard, "bytes_per_shard": bytes_per_shard}
+    with mock.patch.object(all_snvs, "MAX_SHARDS", 8):
+        try:
+            source.scan(**sizes)
+        except InputError as error:
+            assert "a run holds 8" in error.what and error.where == "execution.records_per_shard"
+            told = dict(re.findall(r"(records_per_shard|bytes_per_shard)[^0-9]* to ([0-9]+) or more", error.fix))
+            assert all(int(size) > sizes[name] for name, size in told.items())
+            source.scan(**(sizes | {name: int(size) for name, size in told.items()}))
+        else:
+            assert num <= 8
+
+
+def test_the_size_that_suits_grows_with_the_regions(reference: ReferenceGenome) -> None:
+    with (
+        mock.patch.object(all_snvs, "_LEAST_PER_SHARD", 30),
+        mock.patch.object(all_snvs, "_MOST_PER_SHARD", 60),
+        mock.patch.object(all_snvs, "_SUITED_SHARDS", 10),
+    ):
+        found = [_source(reference, text).records_per_shard for text in ("b:1-100", "b:1-150", "b", "a,b")]
+    assert found == [30, 45, 60, 60]
 
 
 def test_the_plan_makes_no_records_but_those_to_look_at(reference: ReferenceGenome) -> None:

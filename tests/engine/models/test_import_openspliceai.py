@@ -148,6 +148,46 @@ def test_the_licence(tmp_path, place, words, name):
     assert importer.find(folder).licence.name == name
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model_0.pt", "model_1.pt"],
+        ["model_best.pt", "model_10000nt_rs10.pt"],
+        ["model_10000nt_rs10.pt", "rs10_epoch3.pt"],
+        ["a.pt", "Checkpoint-7.pt"],
+    ],
+)
+def test_stages_of_a_training_make_no_ensemble(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="is by its name a stage of a training") as caught:
+        importer.find(tmp_path)
+    assert all(name in str(caught.value) for name in names)
+    assert "into a folder of its own" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model_best.pt"],
+        ["model_7.pt"],
+        ["model_10000nt_rs10.pt", "model_10000nt_rs11.pt"],
+        ["bestow_1.pt", "clast.pt", "model_1b.pt"],
+    ],
+)
+def test_one_network_or_an_ensemble_is_taken(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in importer.find(tmp_path).files] == names
+
+
+def test_more_networks_than_a_model_may_have_are_refused_before_they_are_read(tmp_path):
+    for number in range(101):
+        (tmp_path / f"rs{number}.pt").write_bytes(b"")
+    with pytest.raises(InputError, match=r"101 networks \(rs0\.pt, rs1\.pt, .* and 89 more\), allowed are 100"):
+        importer.find(tmp_path)
+
+
 def test_folders_without_networks(tmp_path):
     with pytest.raises(InputError, match=r"holds no \.pt files"):
         importer.find(tmp_path)

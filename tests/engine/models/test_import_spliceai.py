@@ -15,6 +15,7 @@ from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.errors import InputError
 from engine.genome.windows import tokens_from_text
 from engine.models import _import_spliceai as importer
+from engine.models import _keras_layers
 from engine.models._folder import load_members
 from engine.models._info import network_digest, open_model
 from engine.models._keras_layers import read_layers
@@ -296,6 +297,11 @@ def virtual(group, name):
         (lambda group, name: group.create_dataset(name, (1, 4, 32), "f4", chunks=(1, 4, 32)), "no plain float array"),
         (lambda group, name: group.create_dataset(name, (4,), h5py.string_dtype()), "no plain float array"),
         (lambda group, name: group.create_group(name), "does not read as a Keras file"),
+        # Never written, so of no size in the file.
+        (
+            lambda group, name: group.create_dataset(name, (1 << 20, 4), "f8"),
+            "0 bytes are stored of an array of 33554432",
+        ),
     ],
 )
 def test_what_is_no_plain_array_in_the_file_is_not_read(tmp_path, make, sentence):
@@ -328,6 +334,79 @@ def test_a_configuration_that_is_none(tmp_path, name, value, sentence):
         assert sentence in refusal(path)
     else:
         assert read(path).params == spliceai_params(80)
+
+
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_names_of_one_length_and_of_any(tmp_path, is_fixed):
+    """Keras 2 wrote the one, and does the other under later h5py."""
+    layers = keras.spliceai_layers(80)
+    path = keras.write(tmp_path / "x.h5", layers)
+    names = [layer.name for layer in layers]
+    with h5py.File(path, "r+") as file:
+        weights = file["model_weights"]
+        weights.attrs["layer_names"] = np.array(names, dtype="S30") if is_fixed else names
+        for name in names:
+            own = weights[name].attrs["weight_names"]
+            weights[name].attrs["weight_names"] = own if is_fixed else [text.decode() for text in own]
+    assert read(path).params == spliceai_params(80)
+
+
+def many_arrays_of_one(file):
+    """Ten thousand names of an array that the file holds once."""
+    group = file["model_weights/conv1d_1"]
+    data = group.create_dataset("k0", data=np.zeros(1000, "f8"))
+    for number in range(1, 90):
+        group[f"k{number}"] = data
+    group.attrs["weight_names"] = np.array([f"k{number}".encode() for number in range(90)])
+
+
+def many_layers_of_one(file):
+    """A thousand names of a layer that the file holds once; without a configuration to count them."""
+    del file.attrs["model_config"]
+    weights = file["model_weights"]
+    names = [f"conv1d_{number}" for number in range(2, 1500)]
+    for name in names:
+        if name not in weights:
+            weights[name] = weights["conv1d_1"]
+    weights.attrs["layer_names"] = np.array([name.encode() for name in names])
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (many_arrays_of_one, "the file lists more than it has bytes"),
+        (many_layers_of_one, "the file lists more than it has bytes"),
+        (
+            lambda file: file["model_weights"].attrs.create("layer_names", np.arange(3000).astype("S8")),
+            "'layer_names' is no list of at most 2000 names",
+        ),
+        (
+            lambda file: file["model_weights"].attrs.create("layer_names", np.array([b"x" * 1001])),
+            "'layer_names' is no list of at most 2000 names of ordinary length",
+        ),
+        (
+            lambda file: file["model_weights"].attrs.create("layer_names", np.array([1.0])),
+            "'layer_names' is no list of at most 2000 names of ordinary length",
+        ),
+        (
+            lambda file: file["model_weights/conv1d_1"].attrs.create("weight_names", np.arange(101).astype("S8")),
+            "'weight_names' is no list of at most 100 names",
+        ),
+    ],
+)
+def test_a_small_file_that_unfolds_to_much_is_refused_unread(tmp_path, harm, sentence):
+    path = keras.write(tmp_path / "x.h5", keras.spliceai_layers(80))
+    with h5py.File(path, "r+") as file:
+        harm(file)
+    assert sentence in refusal(path)
+
+
+def test_long_names_of_any_length_are_refused_unread(tmp_path, monkeypatch):
+    path = keras.write(tmp_path / "x.h5", keras.spliceai_layers(80))
+    monkeypatch.setattr(_keras_layers, "MAX_UNSIZED_BYTES", 2 * path.stat().st_size)
+    with h5py.File(path, "r+") as file:
+        file["model_weights/conv1d_1"].attrs["weight_names"] = ["conv1d_1/kernel:0", "conv1d_1/bias:0", "x"]
+    assert "'weight_names' is no list of at most 100 names of ordinary length" in refusal(path)
 
 
 def test_layers_must_be_listed(tmp_path):

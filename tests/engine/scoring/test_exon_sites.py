@@ -392,4 +392,4 @@ def test_golden_numbers_of_this_version():
         [20, 40, 0, 0, 0, -9, -0.37315],
         [20, 40, 0, 0, 0, -3, -0.2856],
     ]
-    golden.check(COMPONENT, 3, golden_numbers(), expected)
+    golden.check(COMPONENT, 4, golden_numbers(), expected)

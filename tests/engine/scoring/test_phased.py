@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
+from engine.io.haplotypes import Copy
 from engine.scoring._contract import ScoringUnit
 from engine.scoring._phased import PhasedSpliceDelta
 from engine.scoring.splice_delta import NAMES, SpliceDelta, SpliceDeltaParams
@@ -77,6 +80,18 @@ def site_scores(text, alleles, bounds, strand):
     return found
 
 
+def num_read(scorer, unit, text):
+    """How many of the other alleles of copy 2 change what the model reads there of the gene, taken away one by one."""
+
+    def texts(others):
+        prepared = scorer.prepare(replace(unit, copies=(None, Copy(others))), fetch_from(text))
+        return [one.strip("N") for one in window_texts(scorer, prepared, fetch_from(text), CONTEXT)[2:]]
+
+    others = unit.copies[1].others
+    whole = texts(others)
+    return sum(texts(others[:at] + others[at + 1 :]) != whole for at in range(len(others)))
+
+
 @settings(max_examples=300, deadline=None)
 @given(copies(), st.integers(0, 8), st.booleans(), st.sampled_from("+-"), st.integers(0, 4))
 def test_equals_a_copy_written_out(drawn, distance, mask, strand, margin):
@@ -86,7 +101,7 @@ def test_equals_a_copy_written_out(drawn, distance, mask, strand, margin):
     bounds = (margin, len(text) - margin)
     assume(bounds[0] <= own[0] < bounds[1])
     scorer = make(distance=distance, mask=mask)
-    unit = ScoringUnit("c", len(text), *own, transcript((bounds,), strand), (), (None, tuple(others)))
+    unit = ScoringUnit("c", len(text), *own, transcript((bounds,), strand), (), (None, Copy(tuple(others))))
     found = columns(scorer, answer(scorer, unit, fetch_from(text), CONTEXT))
     alone = columns(scorer._inner, answer(scorer._inner, unit, fetch_from(text), CONTEXT))
     without = site_scores(text, others, bounds, strand)
@@ -97,7 +112,7 @@ def test_equals_a_copy_written_out(drawn, distance, mask, strand, margin):
     sides = [[scores.get(at, (0.0, 0.0)) for at in places] for scores in (without, held)]
     expected = oracle.best_change(asked, centre, *sides)
     assert [(found[f"copy2_ds_{name}"], found[f"copy2_dp_{name}"]) for name in NAMES] == expected
-    assert found["copy2_others"] == len(others) and found["copy1_others"] is None
+    assert num_read(scorer, unit, text) <= found["copy2_others"] <= len(others) and found["copy1_others"] is None
     assert [found[f"copy1_ds_{name}"] for name in NAMES] == [None] * 4
     assert {name: found[name] for name in alone} == alone
 
@@ -105,7 +120,7 @@ def test_equals_a_copy_written_out(drawn, distance, mask, strand, margin):
 def test_without_neighbours_a_copy_is_the_allele_alone():
     text = "ACGTACGTTGCAACGTAGGTACGTACGT"
     scorer = make(distance=5)
-    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), ((), None))
+    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), (Copy(()), None))
     found = columns(scorer, answer(scorer, unit, fetch_from(text), CONTEXT))
     assert found["copy1_others"] == 0
     assert [found[f"copy1_ds_{name}"] for name in NAMES] == [found[f"ds_{name}"] for name in NAMES]
@@ -115,7 +130,9 @@ def test_beyond_the_reach_of_the_allele_nothing_changes():
     """Two bases of context either side, counted on the copy: past a deletion beside it further on the reference."""
     text, distance = "ACGTACGTTGCAACGTAGGTACGTACGT", 10
     scorer = make(distance=distance)
-    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), (((13, "CGT", "C"),), None))
+    unit = ScoringUnit(
+        "c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), (Copy(((13, "CGT", "C"),)), None)
+    )
     prepared = scorer.prepare(unit, fetch_from(text))
     shapes = [len(one) - CONTEXT for one in window_texts(scorer, prepared, fetch_from(text), CONTEXT)]
     changed = set()
@@ -132,10 +149,65 @@ def test_beyond_the_reach_of_the_allele_nothing_changes():
 def test_an_allele_on_the_same_bases_is_left_out_and_said():
     text = "ACGTACGTTGCAACGTAGGTACGTACGT"
     scorer = make(distance=5)
-    others = ((11, "AA", "A"), (12, "A", "C"), (20, "A", "G"))
-    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), (others, None))
+    others = ((11, "AA", "A"), (12, "A", "C"), (19, "T", "G"))
+    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), (Copy(others), None))
     found = columns(scorer, answer(scorer, unit, fetch_from(text), CONTEXT))
     assert (found["copy1_others"], found["flags"]) == (1, "copy1_conflict")
+
+
+@pytest.mark.parametrize(
+    ("other", "count"),
+    [
+        ((5, "C", "G"), 1),  # the first base of the window
+        ((4, "A", "G"), 0),
+        ((4, "A", "AGG"), 0),
+        ((5, "C", "CGG"), 1),  # an inserted base is the window's first
+        ((2, "GTA", "G"), 0),  # the window begins behind it
+        ((19, "T", "G"), 1),  # the last
+        ((20, "A", "G"), 0),
+        ((19, "TAC", "T"), 0),  # behind the last
+        ((18, "GTA", "G"), 1),
+    ],
+)
+def test_only_alleles_that_the_model_reads_are_counted(other, count):
+    text = "ACGTACGTTGCAACGTAGGTACGTACGT"
+    scorer = make(distance=5)
+    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), (None, Copy((other,))))
+    found = columns(scorer, answer(scorer, unit, fetch_from(text), CONTEXT))
+    assert found["copy2_others"] == num_read(scorer, unit, text) == count
+
+
+@pytest.mark.parametrize(
+    ("other", "count"),
+    [
+        ((8, "T", "G"), 0),
+        ((9, "G", "T"), 1),
+        ((8, "TG", "T"), 1),
+        ((8, "T", "TCC"), 0),
+        ((15, "T", "G"), 1),
+        ((15, "T", "TCC"), 1),
+        ((16, "A", "G"), 0),
+        ((15, "TAG", "T"), 0),
+    ],
+)
+def test_alleles_outside_the_gene_are_not_counted(other, count):
+    text = "ACGTACGTTGCAACGTAGGTACGTACGT"
+    scorer = make(distance=5)
+    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((9, 16),)), (), (None, Copy((other,))))
+    found = columns(scorer, answer(scorer, unit, fetch_from(text), CONTEXT))
+    assert found["copy2_others"] == num_read(scorer, unit, text) == count
+
+
+def test_an_allele_that_was_not_applied_is_said():
+    text = "ACGTACGTTGCAACGTAGGTACGTACGT"
+    scorer = make(distance=5)
+    copies = (Copy((), has_rejected=True), Copy(((19, "T", "G"),)))
+    unit = ScoringUnit("c", len(text), 12, "A", "G", transcript(((0, len(text)),)), (), copies)
+    found = columns(scorer, answer(scorer, unit, fetch_from(text), CONTEXT))
+    assert (found["copy1_others"], found["copy2_others"]) == (0, 1)
+    assert found["flags"] == "copy1_rejected_allele"
+    (flags,) = [one for one in scorer.fields if one.name == "flags"]
+    assert all(word in flags.metadata[b"doc"].decode() for word in ("copyN_conflict", "copyN_rejected_allele"))
 
 
 @pytest.mark.parametrize("params", [{"exon_sites": True}, {"compatibility": "spliceai-1.3.1"}])

@@ -323,6 +323,22 @@ def test_iupac_letters_turn_into_bases_only_in_the_compatibility_mode():
     assert (theirs["dl"], theirs["flags"]) == ((1.0, -2), "iupac_letters")
 
 
+@pytest.mark.parametrize(("ref", "alt", "is_silent"), [("M", "C", True), ("C", "M", True), ("M", "T", False)])
+def test_letters_that_the_peer_takes_for_one_base_change_nothing(ref, alt, is_silent):
+    """M has the character code 77, which is 2 modulo 5: a C. Whatever last digits differ between two passes."""
+    text = PLUS[:12] + ref + PLUS[13:]
+    scorer = make(distance=5, compatibility=PEER)
+    unit = ScoringUnit("c", len(text), 12, ref, alt, transcript(((0, len(text)),)))
+    prepared = scorer.prepare(unit, fetch_from(text))
+    sizes = [len(one) - CONTEXT for one in window_texts(scorer, prepared, fetch_from(text), CONTEXT)]
+    tracks = [{"splice": np.zeros((3, size), dtype=np.float32)} for size in sizes]
+    tracks[1]["splice"][:, 7] = 1e-7
+    found = dict(zip([one.name for one in scorer.fields], scorer.score(prepared, tracks), strict=True))
+    assert (found["ds_ag"], found["dp_ag"]) == ((0.0, -5) if is_silent else (pytest.approx(1e-7), 2))
+    assert (found["ds_al"], found["dp_al"]) == (0.0, -5)
+    assert found["flags"] == "iupac_letters"
+
+
 @pytest.mark.parametrize(
     ("start", "ref", "alt", "reason"),
     [
@@ -355,6 +371,21 @@ def test_the_peer_refuses_a_base_where_the_reference_has_a_letter_for_several():
     assert isinstance(make(distance=5).prepare(unit, fetch_from(clean(text))), Prepared)
     same = ScoringUnit("c", len(text), 12, "R", "T", unit.transcript)
     assert isinstance(make(distance=5, compatibility=PEER).prepare(same, fetch_from(text)), Prepared)
+
+
+@pytest.mark.parametrize("written", ["c", "aC", "Ac"])
+def test_the_peer_refuses_ref_in_small_letters(written):
+    """SpliceAI 1.3.1 compares REF as written with the upper-case reference and skips the record ("ref issue")."""
+    text, start = PLUS[:11] + "AC" + PLUS[13:], 13 - len(written)
+    unit = ScoringUnit("c", len(text), start, written.upper(), "T", transcript(((0, len(text)),)), written_ref=written)
+    refused = make(distance=5, compatibility=PEER).prepare(unit, fetch_from(text))
+    assert isinstance(refused, SkippedAllele)
+    assert (refused.state, refused.reason) == ("rejected", "peer_refusal")
+    assert f"{written} is not the reference's {written.upper()}" in refused.sentence
+    assert isinstance(make(distance=5).prepare(unit, fetch_from(text)), Prepared)
+    assert isinstance(
+        make(distance=5, compatibility=PEER).prepare(replace(unit, written_ref=""), fetch_from(text.lower())), Prepared
+    )
 
 
 def test_an_allele_over_the_limit_is_rejected():
@@ -439,7 +470,9 @@ def test_the_spliceai_tag_is_laid_out_as_spliceai_does():
         [row("ONE", (0.104, 0.5, 0.0, 0.0), (1, -2, 3, 4)), row("TWO", (0.2, 0.4, 0.0, 1.0), (5, 6, 7, 8))],
         [row("ONE", None, None, alt="AT", ref="CG", reason="peer_refusal")],
         [row(None, None, None, alt="<DEL>", reason="symbolic_allele")],
-        [row("ONE", None, None, alt="A", ref="C" * 200, reason="peer_refusal")],
+        [row("ONE", None, None, alt="AT", ref="C" * 200, reason="peer_refusal")],
+        [row("ONE", None, None, alt="AT", ref="cG", reason="peer_refusal")],
+        [row("ONE", None, None, alt="A", ref="CG", reason="peer_refusal")],
     ]
     expected = "A|ONE|0.10|0.50|0.00|0.00|1|-2|3|4,A|TWO|0.20|0.40|0.00|1.00|5|6|7|8,AT|ONE|.|.|.|.|.|.|.|."
     assert scorer.spliceai_value(alleles) == expected
@@ -485,14 +518,14 @@ def golden_numbers(alleles, strand="+", **params):
     ],
 )
 def test_golden_numbers_of_this_version(given_, expected):
-    golden.check(COMPONENT, 3, golden_numbers(GOLDEN_ALLELES, **given_), expected)
+    golden.check(COMPONENT, 4, golden_numbers(GOLDEN_ALLELES, **given_), expected)
 
 
 def test_golden_numbers_of_the_compatibility_mode():
     found = golden_numbers([GOLDEN_ALLELES[i] for i in (0, 2, 3)], compatibility=PEER)
     golden.check(
         COMPONENT,
-        3,
+        4,
         found,
         [
             [0.4375, 0.5625, 0.5625, 0.375, 0, 1, 0, -2, 0.5625],

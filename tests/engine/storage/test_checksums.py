@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.storage.checksums import crc32c, crc32c_of_file, sha256_of_file
+from engine.storage.checksums import checksums_of_file, crc32c, crc32c_of_file, sha256_of_file
 
 
 def test_crc32c_of_rfc_3720_vectors():
@@ -28,3 +28,14 @@ def test_files_as_their_bytes(tmp_path):
     path.write_bytes(data)
     assert crc32c_of_file(path) == crc32c(data)
     assert sha256_of_file(path) == hashlib.sha256(data).hexdigest()
+    assert checksums_of_file(path) == (len(data), hashlib.sha256(data).hexdigest(), crc32c(data))
+
+
+def test_all_checksums_take_one_reading(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(3 << 20))
+    opened = []
+    plain = type(path).open
+    monkeypatch.setattr(type(path), "open", lambda self, *args: opened.append(self) or plain(self, *args))
+    checksums_of_file(path)
+    assert opened == [path]

@@ -35,7 +35,7 @@ def test_defaults():
     assert spec.version == 1
     assert spec.scorer.name == "splice_delta"
     assert spec.execution.executor == "in-process"
-    assert spec.execution.records_per_shard == 1000
+    assert spec.execution.records_per_shard is None
     assert spec.execution.bytes_per_shard == 32 * 2**20
     assert spec.max_reject_fraction == 0.05
     assert spec.outputs.vcf
