@@ -112,11 +112,12 @@ class _Copy:
 
         Contrasts come in the order in which what they read begins.
         """
-        held, (begin, end) = _whole(edits, read)
-        self._late = [edit for edit in self._late if not _is_left(edit, (begin, end))]
-        if any(_touches(edit, (begin, end)) and edit not in edits for edit in self._late):
+        self._late = [edit for edit in self._late if not _is_left(edit, read)]
+        if any(_touches(edit, read) and edit not in edits for edit in self._late):
             return False
-        return not any(_touches(edit, (self.begin, self.end)) and edit not in self.edits for edit in held)
+        # What is new may change nothing of what earlier contrasts read, nor meet an allele of theirs.
+        mine, (held, _) = (self.begin, self.end), _whole(edits, read)
+        return not any(_touches(edit, mine) and edit not in self.edits for edit in held)
 
     def add(self, edits: Sequence[AlleleEdit], read: Span) -> None:
         """Take a contrast in; alleles that it does not read are left out."""

@@ -225,7 +225,8 @@ class VariantStages:
         if not scorer.needs_genes:
             genes = None
         elif self.genes_path is not None:
-            genes = genes or GeneTable.load(self.genes_path, all_transcripts=self.all_transcripts)
+            if genes is None:
+                genes = GeneTable.load(self.genes_path, all_transcripts=self.all_transcripts)
             check_gene_contigs(genes, reference, path=self.genes_path)
         source = open_source(self.input_path, reference, regions=self.regions, all_snvs=self.all_snvs)
         return VariantReader(

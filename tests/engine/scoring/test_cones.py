@@ -517,7 +517,14 @@ def test_alleles_of_one_copy_share_a_pass(tmp_path):
     params = spliceai_params(400)
     info = models.random_network(tmp_path / "model", params)
     tokens = np.random.default_rng(3).integers(0, 4, 6000).astype(np.uint8)
-    copies = [[(at, 1, bytes([3 - tokens[at]])) for at in range(600 + 20 * copy, 5400, 40)] for copy in range(2)]
+    kinds = [(1, 1), (1, 3), (4, 1)]  # bases of REF and of ALT
+    copies = [
+        [
+            (at, kinds[at // 40 % 3][0], bytes([3 - tokens[at]] * kinds[at // 40 % 3][1]))
+            for at in range(600 + 20 * copy, 5400, 40)
+        ]
+        for copy in range(2)
+    ]
     asked = []
     for edits in copies:
         for edit in edits:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.scoring import _cones, _proof, _variant_job, _variant_stages
 from engine.scoring._predictor import Predictor
+from engine.scoring._variant_stages import VariantStages
 from tests.toys.runs import result_bytes
 from tests.toys.variant_runs import Workspace, make_workspace, replisome_here
 
@@ -77,6 +78,30 @@ def test_cones_that_fail_are_given_up_by_the_whole_run(workspace, tmp_path, monk
 
 def tables(output: Path) -> list:
     return [pq.read_table(one).to_pylist() for one in sorted((output / "data").rglob("*.parquet"))]
+
+
+def test_a_store_keeps_what_cones_and_what_full_windows_gave_apart(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(_proof, "difference", lambda *_: 0.5)
+    assert score(workspace, tmp_path / "out", "--store", str(tmp_path / "store")).returncode == 0
+    (told_of,) = (tmp_path / "store" / "domains").glob("*.json")
+    model = json.loads(told_of.read_text())["domain"]["model"]
+    assert model["incremental"] is False and "cones" not in model["versions"]
+
+
+def test_stages_used_without_a_run_prove_themselves_and_note_it_in_each_shard(workspace, tmp_path, monkeypatch):
+    stages = VariantStages(
+        input_path=str(workspace.vcf),
+        reference_path=str(workspace.toy.fasta),
+        genes_path=str(workspace.toy.ensembl_gtf),
+        model=str(workspace.model),
+    )
+    read = stages.open_reader()
+    shards = read.source.scan(records_per_shard=100, bytes_per_shard=1 << 25).shards
+    score_shard = stages.open_scorer()
+    assert [dict(score_shard(read(one)).notes) for one in shards[:3]] == [{}] * 3
+    monkeypatch.setattr(_proof, "difference", lambda *_: 0.5)
+    score_shard = stages.open_scorer()
+    assert [dict(score_shard(read(one)).notes) for one in shards[:3]] == [{"cones_refused": 1}] * 3
 
 
 def test_a_run_with_nothing_to_score_is_proven_on_made_up_alleles(workspace, tmp_path, monkeypatch):
