@@ -401,6 +401,7 @@ def test_cells_of_one_network_go_before_those_of_the_next_are_made(tasks, monkey
             scorer.tracks(tokens, [(1000, 5000)], tasks)
         peaks.append(peak[0])
         monkeypatch.undo()
+        gc.unfreeze()
     one_layer = 4 * params.channels * (4000 + 80)
     assert peaks[1] < peaks[0] + one_layer / 2
     layers = len(scorer._stacks[0].layers)
@@ -412,6 +413,8 @@ def peak_of_cells(monkeypatch) -> list[int]:
     """The most bytes of tensors that are no weights alive at once, in a list of one, looked at after each layer."""
     peak = [0]
     call = ConvLayer.__call__
+    gc.collect()
+    gc.freeze()  # what is there already, weights among it, is neither counted nor looked through at each layer
 
     def watched(self, x, residual, *, own):
         made = call(self, x, residual, own=own)
