@@ -18,8 +18,10 @@ from typing import Any
 
 from engine.errors import InputError
 
-KINDS = ("encoders", "models", "scoring")
-_ONE = {"encoders": "encoder", "models": "architecture", "scoring": "scorer"}
+KINDS = ("encoders", "models", "scoring", "tasks")
+_ONE = {"encoders": "encoder", "models": "architecture", "scoring": "scorer", "tasks": "task"}
+# Where a kind's files lie, for those that have no room of their own.
+_PLACE = {"tasks": "training.tasks"}
 _HERE = Path(__file__).parent
 
 
@@ -29,7 +31,8 @@ def names(kind: str) -> list[str]:
 
 
 def _own(kind: str) -> set[str]:
-    return {path.stem for path in (_HERE / kind).glob("*.py") if not path.stem.startswith("_")}
+    folder = _HERE.joinpath(*_PLACE.get(kind, kind).split("."))
+    return {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
 
 
 @cache
@@ -67,7 +70,7 @@ def component(kind: str, name: str) -> Any:
     outside = _outside(kind)
     if name in outside:
         return outside[name].load()
-    return import_module(f"engine.{kind}.{name}").COMPONENT
+    return import_module(f"engine.{_PLACE.get(kind, kind)}.{name}").COMPONENT
 
 
 def build_params(cls: Any, values: Mapping[str, Any], *, where: str) -> Any:

@@ -64,7 +64,9 @@ def _parameter(model: type[Spec], option: Option) -> inspect.Parameter:
     text = " ".join((option.doc or field.description or "").split())
     name, metavar = _parameter_name(option), _metavar(option, field)
     if not option.flags[0].startswith("-"):
-        return _positional(name, typer.Argument(help=text, metavar=metavar), required=field.is_required())
+        argument = typer.Argument(help=text, metavar=metavar)
+        kind = list[str] if _kind(option, field) is list else str
+        return _keyword(name, Annotated[kind, argument]) if field.is_required() else _optional(name, argument)
     kind = _kind(option, field)
     if kind is bool:
         return _keyword(name, Annotated[bool, typer.Option(*option.flags, help=text, show_default=False)], False)
@@ -80,16 +82,16 @@ def _parameter(model: type[Spec], option: Option) -> inspect.Parameter:
     )
 
 
-def _positional(name: str, info: Any, *, required: bool) -> inspect.Parameter:
-    return _keyword(name, Annotated[str, info]) if required else _keyword(name, Annotated[str | None, info], None)
+def _optional(name: str, info: Any) -> inspect.Parameter:
+    return _keyword(name, Annotated[str | None, info], None)
 
 
 def _metavar(option: Option, field: Any) -> str:
     """What the help shows for the value: the allowed words, or its kind."""
-    if not option.flags[0].startswith("-"):
-        return option.flags[0]
     if option.metavar:
         return option.metavar
+    if not option.flags[0].startswith("-"):
+        return option.flags[0]
     if option.form in ("pairs_file", "yaml_file"):
         return "FILE"
     if option.form == "pairs":

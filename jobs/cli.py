@@ -158,7 +158,7 @@ def plan_spec(
 
 @app.command("verify")
 def verify_output(
-    output: Annotated[str, typer.Argument(metavar="OUT", help="a run directory")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="a run directory, or a split file")],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -313,16 +313,16 @@ def _context(*, progress: str, debug: bool, force: bool) -> RunContext:
 def _run_job(source: _spec.Source, *, progress: str, force: bool, debug: bool, job: str | None = None) -> int:
     name, spec = _spec.build(source, job=job)
     outcome = _job_page(name).run(spec, _context(progress=progress, debug=debug, force=force))
-    _say(*_outcome_lines(outcome))
-    return errors.EXIT_DONE
+    _say(*(outcome.lines() if hasattr(outcome, "lines") else _outcome_lines(outcome)))
+    return int(getattr(outcome, "exit_code", errors.EXIT_DONE))
 
 
 def _outcome_lines(outcome: RunOutcome) -> Iterable[str]:
     from engine.runtime.layout import REPORT_HTML
-    from schemas.states import STATES
+    from schemas.states import ALL_STATES
 
-    states = outcome.totals.states
-    counts = ", ".join(f"{states.get(state, 0):,} {state.replace('_', ' ')}" for state in STATES)
+    found = outcome.totals.states
+    counts = ", ".join(f"{found[state]:,} {state.replace('_', ' ')}" for state in ALL_STATES if state in found)
     done = "finished before, nothing to do" if outcome.already_finished else "finished"
     yield f"{outcome.uri}: {done}; {outcome.totals.records_in:,} records; rows: {counts}"
     yield from (f"  {outcome.uri}/{path}" for path in (*outcome.results, "data/", REPORT_HTML))

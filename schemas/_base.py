@@ -130,21 +130,24 @@ def field_at(model: type[BaseModel], path: Path) -> Any:
     """The pydantic field at a path of keys, or None where the path leaves the models (into a plain mapping)."""
     found: Any = None
     section: type[BaseModel] | None = model
+    is_name = False  # of an entry in a mapping of sections
     for key in path:
-        if isinstance(key, int):
+        if isinstance(key, int) or is_name:
+            is_name = False
             continue
         if section is None or key not in section.model_fields:
             return None
         found = section.model_fields[key]
         section = _section(found.annotation)
+        is_name = section is not None and get_origin(found.annotation) is dict
     return found
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """The spec section inside an annotation such as `X`, `X | None` or `tuple[X, ...]`."""
+    """The spec section inside an annotation such as `X`, `X | None`, `tuple[X, ...]` or `dict[str, X]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, UnionType, tuple, Annotated):
+    if get_origin(annotation) in (Union, UnionType, tuple, dict, Annotated):
         return next((found for part in get_args(annotation) if (found := _section(part))), None)
     return None
 

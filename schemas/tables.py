@@ -66,7 +66,7 @@ PLAN = pa.schema(
     ]
 )
 
-RECEIPTS_VERSION = 1
+RECEIPTS_VERSION = 2
 RECEIPTS = pa.schema(
     [
         field("shard", pa.int64(), "shard id", nullable=False),
@@ -75,6 +75,7 @@ RECEIPTS = pa.schema(
         field("scored", pa.int64(), "rows scored", nullable=False),
         field("not_applicable", pa.int64(), "rows not applicable", nullable=False),
         field("rejected", pa.int64(), "rows rejected", nullable=False),
+        field("kept", pa.int64(), "rows kept by an ingest", nullable=False),
         field("reasons", pa.string(), "JSON object: reason code to number of rows", nullable=False),
         field("files", pa.string(), "JSON object: file path to [bytes, crc32c, rows]", nullable=False),
         field("notes", pa.string(), "JSON object: what voids the byte promise, such as halved batches", nullable=False),
@@ -103,5 +104,182 @@ SCORE_STORE = pa.schema(
         field("ref", pa.string(), "REF as written, upper case", nullable=False),
         field("alt", pa.string(), "ALT as written, upper case", nullable=False),
         field("transcript", pa.string(), "digest of strand, bounds and exons; empty without genes", nullable=False),
+    ]
+)
+
+SEQUENCES_VERSION = 1
+SEQUENCES = pa.schema(
+    [
+        field("record", pa.int64(), "0-based ordinal of the record in the input", nullable=False),
+        field("id", pa.string(), "name as written; null where the record has none"),
+        field("sequence", pa.string(), "upper-case letters of the declared alphabet; null where rejected"),
+        field("length", pa.int32(), "letters of the sequence as read", nullable=False),
+        field("label", pa.string(), "class as written; null where there is none"),
+        field("target", pa.float64(), "the one target of a regression; null where there is none, or several"),
+        field("targets", pa.list_(pa.float64()), "several targets, then bins of tracks; or 0/1 for each class"),
+        field("group", pa.string(), "what must not straddle splits: gene, family, donor"),
+        field("contig", pa.string(), "contig of a window"),
+        field("start", pa.int64(), "0-based start of the window, margin included; negative before the contig"),
+        field("end", pa.int64(), "end of the window, exclusive"),
+        field("strand", pa.string(), "+ or -; the sequence is that of this strand"),
+        field("state", pa.string(), "kept or rejected", nullable=False),
+        field("reason", pa.string(), "reason code where rejected (schemas/states.py)"),
+    ]
+)
+
+DUPLICATES_VERSION = 1
+DUPLICATES = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the record that repeats an earlier one", nullable=False),
+        field("first_record", pa.int64(), "ordinal of the first record with that sequence", nullable=False),
+        field("conflict", pa.bool_(), "whether label or targets differ from the first's", nullable=False),
+    ]
+)
+
+SPLITS_VERSION = 1
+SPLITS = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the record in the data set", nullable=False),
+        field("id", pa.string(), "name of the record"),
+        field("split", pa.string(), "train, validation or test", nullable=False),
+        field("fold", pa.int32(), "0-based fold that holds the record out; null outside the folds"),
+    ]
+)
+
+VARIANT_SITES_VERSION = 1
+# `info_<KEY>` columns follow for each INFO field asked for, typed as the header declares it; then VARIANT_CALLS.
+VARIANT_SITES = pa.schema(
+    [
+        field("record", pa.int64(), "0-based ordinal of the record in the input", nullable=False),
+        field("contig", pa.string(), "contig as written"),
+        field("start", pa.int64(), "0-based start of REF as written (VCF POS - 1)"),
+        field("end", pa.int64(), "end of the bases covered, exclusive: of REF, or INFO END where that is given"),
+        field("id", pa.string(), "VCF ID as written"),
+        field("ref", pa.string(), "REF as written"),
+        field("alts", pa.list_(pa.string()), "ALT alleles as written; empty where there is none"),
+        field("qual", pa.float32(), "QUAL, Phred-scaled; null where missing"),
+        field("filters", pa.list_(pa.string()), "FILTER values, PASS among them; null where no filter was applied"),
+        field(
+            "state", pa.string(), "kept or rejected; a rejected row holds nothing else but its reason", nullable=False
+        ),
+        field("reason", pa.string(), "reason code where rejected (schemas/states.py)"),
+    ]
+)
+VARIANT_CALLS = (
+    field("ploidy", pa.int32(), "copies per sample in call_genotype; null where the record has no GT"),
+    field(
+        "call_genotype",
+        pa.binary(),
+        "int16, little-endian, samples by copies: allele indexes, -1 missing, -2 beyond the call's own copies",
+    ),
+    field("call_genotype_phased", pa.binary(), "one byte per sample: 1 where the call is phased"),
+)
+
+TRAINING_OUTPUTS_VERSION = 1
+# The footer's `outputs` is a JSON list of the names of the model's outputs.
+TRAINING_OUTPUTS = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the record in the data set", nullable=False),
+        field("split", pa.string(), "validation or test", nullable=False),
+        field("target", pa.list_(pa.float64()), "the truth: number of the class, or the numbers asked for"),
+        field("values", pa.list_(pa.float64()), "the model's outputs, activated; of an ensemble their mean"),
+    ]
+)
+
+OUT_OF_FOLD_VERSION = 1
+# The footer's `outputs` is a JSON list of the names of the model's outputs.
+OUT_OF_FOLD = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the record in the data set", nullable=False),
+        field("fold", pa.int32(), "the fold that held it out", nullable=False),
+        field("target", pa.list_(pa.float64()), "the truth: number of the class, or the numbers asked for"),
+        field("values", pa.list_(pa.float64()), "outputs of the model that was not trained on it, activated"),
+    ]
+)
+
+TRIALS_VERSION = 1
+# A column for each searched key follows, named as the key: numbers, switches and text as they are, else JSON.
+TRIALS = pa.schema(
+    [
+        field("trial", pa.int32(), "number of the trial, from 0", nullable=False),
+        field("state", pa.string(), "completed, stopped (early, by the rule) or failed", nullable=False),
+        field("epochs", pa.int32(), "epochs judged, of the first network", nullable=False),
+        field("value", pa.float64(), "the monitored figure on the validation rows; of a stopped trial its best so far"),
+        field("is_best", pa.bool_(), "the trial of best.yaml", nullable=False),
+        field("curve", pa.list_(pa.float64()), "the monitored figure after each epoch of the first network"),
+        field("reason", pa.string(), "why it was stopped or failed"),
+        field("splits", pa.string(), "SHA-256 of the split file", nullable=False),
+    ]
+)
+
+PREDICTIONS_VERSION = 1
+# Columns of the model's heads follow; see engine/scoring/_prediction_columns.py.
+PREDICTIONS = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the record in the sequence set", nullable=False),
+        field("id", pa.string(), "name of the record"),
+        field("length", pa.int32(), "letters of the sequence", nullable=False),
+        field("contig", pa.string(), "contig of a window"),
+        field("start", pa.int64(), "0-based start of the window"),
+        field("end", pa.int64(), "end of the window, exclusive"),
+        field("strand", pa.string(), "+ or -; the sequence is that of this strand"),
+        field("state", pa.string(), "scored, not_applicable or rejected", nullable=False),
+        field("reason", pa.string(), "reason code where not scored (schemas/states.py)"),
+    ]
+)
+# What an evaluation keeps of the set beside PREDICTIONS; the columns of the judged head follow.
+TRUTHS = tuple(SEQUENCES.field(name) for name in ("label", "target", "targets", "group"))
+
+EVALUATION_VERSION = 1
+EVALUATION = pa.schema(
+    [
+        field("scope", pa.string(), "all, class (one class, label or number) or group", nullable=False),
+        field("column", pa.string(), "of a group: the column of the audit; else empty", nullable=False),
+        field("name", pa.string(), "of the class or group; else empty", nullable=False),
+        field("metric", pa.string(), "which figure", nullable=False),
+        field("num", pa.int64(), "rows it is of", nullable=False),
+        field("num_positive", pa.int64(), "rows of the class or label among them"),
+        field("value", pa.float64(), "the figure; null where it has none, and for fewer than 5 rows"),
+        field("low", pa.float64(), "2.5 percentile over bootstrap samples"),
+        field("high", pa.float64(), "97.5 percentile over bootstrap samples"),
+    ]
+)
+
+IMAGES_VERSION = 1
+IMAGES = pa.schema(
+    [
+        field("record", pa.int64(), "0-based ordinal of the image in the input", nullable=False),
+        field(
+            "id", pa.string(), "name in the set: path below the input folder, or plate, well and field", nullable=False
+        ),
+        field("kind", pa.string(), "file, site (of a plate), zarr, rows (of a Zarr array) or absent", nullable=False),
+        field("folder", pa.int32(), "which of the input folders, from 0 on", nullable=False),
+        field(
+            "files", pa.list_(pa.string()), "source: paths below that folder; of Zarr the store, then the path in it"
+        ),
+        field("t", pa.int32(), "0-based time in the source", nullable=False),
+        field("z", pa.int32(), "0-based depth in the source; null where the image is whole in depth"),
+        field("plate", pa.string(), "plate"),
+        field("well", pa.string(), "well, row then column"),
+        field("field", pa.string(), "field (site) of the well"),
+        field("shape", pa.list_(pa.int32()), "C, Y, X or C, Z, Y, X; null where unreadable"),
+        field("dtype", pa.string(), "pixel type; null where unreadable"),
+        field("pixel_size_um", pa.list_(pa.float64()), "micrometres along (z,) y, x; null where not known"),
+        field("channels", pa.list_(pa.string()), "names of the channels; null where not known"),
+        field("label", pa.string(), "class as written; null where there is none"),
+        field("group", pa.string(), "what must not straddle splits: donor, plate, well, stack"),
+        field("mask", pa.string(), "source of the mask; null where there is none"),
+        field("num_objects", pa.int32(), "labels other than 0 in the mask"),
+        field("minimum", pa.list_(pa.float64()), "lowest value of each channel"),
+        field("maximum", pa.list_(pa.float64()), "highest value of each channel"),
+        field("mean", pa.list_(pa.float64()), "mean of each channel"),
+        field("standard_deviation", pa.list_(pa.float64()), "population standard deviation of each channel"),
+        field("pixel_digest", pa.string(), "BLAKE2b-128 hex of type, shape and pixels (little-endian, C order)"),
+        field("mask_digest", pa.string(), "the same of the mask"),
+        field("array", pa.string(), "array of images.zarr that holds the image; null where rejected"),
+        field("row", pa.int64(), "its row in that array; its mask has the same row of labels/masks beside it"),
+        field("state", pa.string(), "kept or rejected", nullable=False),
+        field("reason", pa.string(), "reason code where rejected (schemas/states.py)"),
+        field("sentence", pa.string(), "what was found, where rejected"),
     ]
 )

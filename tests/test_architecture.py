@@ -22,6 +22,7 @@ CELLS = (
     ("genome", "structure", "imaging", "kernels"),
     ("io",),
     ("runtime",),
+    ("ingest",),
     ("encoders",),
     ("models",),
     ("training", "scoring"),

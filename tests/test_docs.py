@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import _spec
-from schemas.jobs.score_variants import OPTIONS, ScoreVariantsSpec
+from schemas.jobs.score_variants import ScoreVariantsSpec
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,9 +55,10 @@ def test_commands_of_the_readme_exist():
 
 
 def test_options_of_the_readme_exist():
-    known = {flag for option in OPTIONS for flag in option.flags} | {"--set", "--force", "--debug", "--custom"}
+    options = [option for job in _spec.job_names() for option in _spec.job_options(job)]
+    known = {flag for option in options for flag in option.flags} | {"--set", "--force", "--debug", "--custom"}
     known |= {"--from", "--accept-licence", "--no-deps", "--target"}  # of `models import`, and pip's
-    known |= {"--source"}  # of `store import`
+    known |= {"--source", "--logdir", "--data"}  # of `store import`, of TensorBoard and of benchmarks
     assert not set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - known
 
 

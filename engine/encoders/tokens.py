@@ -27,6 +27,7 @@ class Tokens:
     def __init__(self, params: TokensParams) -> None:
         self.params = params
         self.channels = 1
+        self.num_tokens = 5
 
     def encode(self, text: str) -> np.ndarray:
         """(L,) uint8; lower case as upper, every letter that is no base as N."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from engine.errors import InputError
@@ -27,6 +29,7 @@ _HEADER = bytes.fromhex("1f8b08040000000000ff060042430200")
 _MAGIC = b"\x1f\x8b\x08\x04"
 _READ_BYTES = 1 << 20
 _MAX_BLOCK = 1 << 16
+_AHEAD = 16
 _u16 = struct.Struct("<H").unpack_from
 _trailer = struct.Struct("<II")
 
@@ -102,26 +105,49 @@ def check_end_marker(path: Path) -> None:
 
 
 def read_blocks(
-    path: Path, begin: int = 0, end: int | None = None, *, on_raw: Callable[[bytes], object] | None = None
+    path: Path,
+    begin: int = 0,
+    end: int | None = None,
+    *,
+    on_raw: Callable[[bytes], object] | None = None,
+    threads: int = 1,
 ) -> Iterator[Block]:
     """Blocks from virtual offset `begin` up to `end` (or the end of the file), each checked, cut to that range.
 
-    `on_raw` receives the compressed bytes of every block touched, in order.
+    `on_raw` receives the compressed bytes of every block touched, in order; `threads` inflate.
 
     Raises:
         InputError: a block is cut, corrupt or not BGZF; names the file and the byte.
     """
     last, keep = (None, 0) if end is None else (end >> 16, end & 0xFFFF)
     skip = begin & 0xFFFF
-    for offset, raw in _raw_blocks(path, begin >> 16, last if keep else (last - 1 if last is not None else None)):
+    raw_blocks = _raw_blocks(path, begin >> 16, last if keep else (last - 1 if last is not None else None))
+    for offset, raw, whole in _inflated(raw_blocks, path, threads):
+        data = whole
         if on_raw is not None:
             on_raw(raw)
-        data = _inflate(raw, offset, path)
         after = (offset + len(raw)) << 16
         if offset == last:
             data, after = data[:keep], (end or 0)
         yield (offset << 16) + skip, data[skip:] if skip else data, after
         skip = 0
+
+
+def _inflated(blocks: Iterator[tuple[int, bytes]], path: Path, threads: int) -> Iterator[tuple[int, bytes, bytes]]:
+    """(file offset, compressed bytes, bytes) of each block, in order."""
+    if threads < 2:
+        for offset, raw in blocks:
+            yield offset, raw, _inflate(raw, offset, path)
+        return
+    waiting: deque[tuple[int, bytes, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for offset, raw in blocks:
+            waiting.append((offset, raw, pool.submit(_inflate, raw, offset, path)))
+            if len(waiting) > _AHEAD * threads:
+                before, packed, data = waiting.popleft()
+                yield before, packed, data.result()
+        for before, packed, data in waiting:
+            yield before, packed, data.result()
 
 
 def _raw_blocks(path: Path, offset: int, last: int | None) -> Iterator[tuple[int, bytes]]:

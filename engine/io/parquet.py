@@ -95,8 +95,10 @@ def _sealed(data: bytes) -> bytes:
     return data[:at] + _crc_without(data, at) + data[at + 8 :]
 
 
-def _check_seal(data: bytes, path: str | Path) -> None:
+def _check_seal(data: bytes, path: str | Path, *, needed: bool = False) -> None:
     at = _seal_at(data)
+    if at < 0 and needed:
+        raise DataError("it has no seal of ours", where=str(path), fix=_RESTORE)
     if at >= 0 and data[at : at + 8] != (found := _crc_without(data, at)):
         told = data[at : at + 8].decode("latin-1")
         raise DataError(f"CRC-32C is {found.decode()} where its footer says {told!r}", where=str(path), fix=_RESTORE)
@@ -130,7 +132,9 @@ def _one_nan(array: pa.Array) -> pa.Array:
         mask = np.asarray(array.is_null()) if array.null_count else None
         return pa.array(np.where(odd, values.dtype.type(np.nan), values), type=kind, mask=mask)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return type(array).from_arrays(array.offsets, _one_nan(array.values), type=kind, mask=_nulls(array))
+        # Of a slice Arrow takes no mask beside the offsets, which it takes as they lie in memory.
+        offsets = pa.array(np.array(array.offsets), array.offsets.type)
+        return type(array).from_arrays(offsets, _one_nan(array.values), type=kind, mask=_nulls(array))
     if pa.types.is_fixed_size_list(kind):
         begin, size = array.offset * kind.list_size, len(array) * kind.list_size
         return pa.FixedSizeListArray.from_arrays(
@@ -143,10 +147,12 @@ def _nulls(array: pa.Array) -> pa.Array | None:
     return array.is_null() if array.null_count else None
 
 
-def read_table(path: str | Path, columns: Sequence[str] | None = None, *, crc32c: int | None = None) -> pa.Table:
+def read_table(
+    path: str | Path, columns: Sequence[str] | None = None, *, crc32c: int | None = None, sealed: bool = False
+) -> pa.Table:
     """Read a table, checking first its seal and the CRC-32C of the whole file where it is given, then page CRCs.
 
-    The bytes checked are the bytes decoded. Files of other writers have no seal.
+    The bytes checked are the bytes decoded. Files of other writers have no seal; with `sealed` they are refused.
 
     Raises:
         DataError: a checksum differs, or the file does not decode.
@@ -155,13 +161,16 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None, *, crc32c
     if crc32c is not None:
         _check_bytes(data, crc32c, path)
     else:
-        _check_seal(data, path)
+        _check_seal(data, path, needed=sealed)
     with _decoding(path):
         wanted = None if columns is None else list(columns)
-        # Without threads: a process that ends soon after a threaded read is now and then aborted by Arrow's pool.
-        table = pq.read_table(
-            pa.BufferReader(data), columns=wanted, page_checksum_verification=True, use_threads=False, pre_buffer=False
-        )
+        # Without threads, and not through pq.read_table, which takes one all the same: a pool's thread that lets go of
+        # our bytes as the interpreter ends asks for its lock, and is aborted inside C++.
+        source = pa.BufferReader(data)
+        with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False) as file:
+            table = file.read(columns=wanted, use_threads=False)
+        if wanted is not None:
+            table = table.select(wanted)  # a missing column is passed over until here
         table.validate(full=True)
     return table
 

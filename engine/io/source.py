@@ -64,10 +64,25 @@ class Scan:
     notes: list[str] = field(default_factory=list)
 
 
-class VariantSource(Protocol):
-    """A VCF, BCF or Parquet variant table, opened on a local path, or records made from the reference there."""
+class Plannable(Protocol):
+    """An input on a local path that one streamed pass cuts into a plan; one of several files has `paths` too."""
 
     path: str
+
+    def scan(
+        self,
+        *,
+        records_per_shard: int,
+        bytes_per_shard: int,
+        on_record: Callable[[RawRecord], None] | None = None,
+        on_record_limit: int = 0,
+    ) -> Scan:
+        """See `VariantSource.scan`."""
+        ...
+
+
+class VariantSource(Plannable, Protocol):
+    """A VCF, BCF or Parquet variant table, opened on a local path, or records made from the reference there."""
 
     @property
     def header(self) -> bytes:

@@ -27,6 +27,7 @@ SPEC_NAME = "replisome.json"
 CARD_NAME = "README.md"
 ZOO = Path(__file__).parent / "zoo"
 SYMMETRIES = ("symmetric", "paired", "stranded")
+LEVELS = ("position", "sequence")
 MAX_SPEC_BYTES = 4 << 20
 MAX_MEMBERS = 100
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".hdf5", ".keras", ".npy", ".npz")
@@ -48,6 +49,8 @@ class HeadInfo:
             `pairs` swap; "stranded": the head reads one strand only and averaging over strands is refused.
         pairs: channel indices that swap, for "paired"; channels in no pair stay.
         meaning: what a value says, with its unit.
+        level: "position": a value for every output position, (B, C, L - context_bp); "sequence": one for the whole
+            sequence, (B, C).
     """
 
     name: str
@@ -56,6 +59,7 @@ class HeadInfo:
     symmetry: str
     pairs: tuple[tuple[int, int], ...] = ()
     meaning: str = ""
+    level: str = "position"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -66,6 +70,8 @@ class HeadInfo:
             raise ValueError(f"head {self.name!r} needs channels with distinct names, found {list(self.channels)}")
         if self.symmetry not in SYMMETRIES:
             raise ValueError(f"symmetry must be one of {', '.join(SYMMETRIES)}, found {self.symmetry!r}")
+        if self.level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, found {self.level!r}")
         self._check_pairs()
 
     def _check_pairs(self) -> None:
@@ -185,7 +191,7 @@ def spec_of(info: ModelInfo) -> dict[str, Any]:
         "architecture": info.architecture,
         "params": info.params,
         "encoder": info.encoder,
-        "heads": [asdict(head) for head in info.heads.values()],
+        "heads": [_head_text(head) for head in info.heads.values()],
         "context_bp": info.context_bp,
         "members": [{"file": name, "bytes": size, "sha256": sha256} for name, size, sha256 in info.files],
         "licence": info.licence,
@@ -194,6 +200,14 @@ def spec_of(info: ModelInfo) -> dict[str, Any]:
         "metrics": info.metrics,
         "extra": info.extra,
     }
+
+
+def _head_text(head: HeadInfo) -> dict[str, Any]:
+    """Without the level where it is the usual one: folders written before there were two keep their digest."""
+    text = asdict(head)
+    if head.level == "position":
+        del text["level"]
+    return text
 
 
 def canonical_json(value: Any) -> str:

@@ -44,12 +44,12 @@ class Parts:
         self._store = store
         self._receipts = sorted(receipts, key=lambda receipt: receipt.shard)
 
-    def tables(self) -> Iterator[pa.Table]:
-        """Data tables one at a time, each file's checksum checked before it is decoded."""
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Data tables one at a time, of these columns or all, each file's checksum checked before it is decoded."""
         for receipt in self._receipts:
             name = layout.data_part(receipt.shard)
             with self._store.opened(name) as path:
-                table = parquet.read_table(path, crc32c=receipt.files[name].crc32c)
+                table = parquet.read_table(path, columns, crc32c=receipt.files[name].crc32c)
             yield table
 
     def check_rejects(self) -> None:
@@ -62,6 +62,31 @@ class Parts:
             name = layout.rejects_part(receipt.shard)
             if name in receipt.files:
                 read_checked(self._store, name, receipt.files[name])
+
+    def check_files(self, prefix: str) -> set[str]:
+        """Names of the files that shards wrote themselves below a folder, each checked against its receipt.
+
+        Raises:
+            DataError: one is not what was written.
+        """
+        names: set[str] = set()
+        for receipt in self._receipts:
+            for name, entry in receipt.files.items():
+                if not name.startswith(prefix):
+                    continue
+                names.add(name)
+                try:
+                    with self._store.opened(name) as path:
+                        intact = path.stat().st_size == entry.bytes and crc32c_of_file(path) == entry.crc32c
+                except FileNotFoundError:
+                    intact = False
+                if not intact:
+                    raise DataError(
+                        "the file is missing or damaged (its checksum differs from the one it was written with)",
+                        where=f"{self._store.uri}/{name}",
+                        fix=f"delete {layout.data_part(receipt.shard)} and run again; what it held is made anew",
+                    )
+        return names
 
     def bodies(self) -> Iterator[bytes]:
         """Text bodies, checked."""
@@ -131,6 +156,42 @@ def commit(
     return RunOutcome(run.store.uri, totals, list(results), False, manifest)
 
 
+def commit_results(
+    run: Run, results: Mapping[str, int], *, result_key: str, facts: Mapping[str, Any], sidecars: Sequence[str]
+) -> None:
+    """Finish a run without shards, such as a training.
+
+    Args:
+        run: held by this driver.
+        results: names of the files that are its result, with the rows each holds (-1: not a table).
+        result_key: digest of all that can change them.
+        facts: what the manifest tells beside files: no time, host or path.
+        sidecars: files that may hold times, sealed by report.json beside run.json and the log.
+
+    Raises:
+        SystemFailure: another driver was first.
+    """
+    run.lock.check()
+    entries = {name: _entry_of(run.store, name, rows) for name, rows in results.items()}
+    run.log.info("committing %d files", len(entries))
+    run.seal_log()
+    _seal(run, {"command": run.context.command}, (layout.RUN, layout.LOG, *sidecars))
+    files = _write_files(run.store, entries)
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "job": run.job,
+        "result_key": result_key,
+        "facts": dict(facts),
+        "results": sorted(results),
+        "files": {"path": layout.FILES, "bytes": files.bytes, "crc32c": files.crc32c, "rows": files.rows},
+    }
+    faults.reach("before-manifest")
+    run.lock.check()
+    if not run.store.create(layout.MANIFEST, layout.sealed_json(manifest)):
+        raise SystemFailure("another driver committed this run first", where=run.store.uri, fix="nothing was lost")
+    faults.reach("after-manifest")
+
+
 def finished_outcome(run: Run) -> RunOutcome:
     """The outcome of a run that is finished already; nothing is computed."""
     manifest = layout.read_sealed(run.store, layout.MANIFEST)
@@ -198,11 +259,15 @@ def _write_report(run: Run, report: Report) -> None:
     run.store.put(layout.REPORT_HTML, report.html.encode())
     run.log.info("committing %d shards", len(run.shards))
     run.seal_log()
+    _seal(run, report.content, _SIDECARS)
+
+
+def _seal(run: Run, content: Mapping[str, Any], names: Iterable[str]) -> None:
     sidecars = {}
-    for name in _SIDECARS:
+    for name in names:
         data = run.store.read(name)
         sidecars[name] = {"bytes": len(data), "crc32c": crc32c(data)}
-    content = {**report.content, "sidecars": sidecars, "versions": noted_versions()}
+    content = {**content, "sidecars": sidecars, "versions": noted_versions()}
     run.store.put(layout.REPORT_JSON, layout.sealed_json(content))
 
 

@@ -20,13 +20,14 @@ def is_run(text: str) -> bool:
     return text.startswith(_RUN)
 
 
-def local_input(text: str, store: Store, *, result: str = "") -> str:
+def local_input(text: str, store: Store, *, result: str = "", any_kind: bool = False) -> str:
     """A local path that holds the input.
 
     Args:
         text: path, "-" for standard input (spooled), an object-store address (fetched), or `run:OUTPUT`.
         store: the run's output; spooled and fetched inputs lie in its scratch.
         result: which result file `run:` means.
+        any_kind: standard input may be anything and is kept as it is; else it holds variants.
 
     Raises:
         InputError: not there, or the run it names is not finished or was changed.
@@ -34,7 +35,7 @@ def local_input(text: str, store: Store, *, result: str = "") -> str:
     if is_run(text):
         return str(_result_of(text.removeprefix(_RUN), result, store))
     if text == "-":
-        return str(_spooled(store))
+        return str(_spooled(store, any_kind=any_kind))
     if "://" in text:
         return str(_fetched(text, store))
     path = Path(text).expanduser()
@@ -44,12 +45,15 @@ def local_input(text: str, store: Store, *, result: str = "") -> str:
     return str(path.absolute())
 
 
-def _spooled(store: Store) -> Path:
+def _spooled(store: Store, *, any_kind: bool) -> Path:
     """Standard input as a file: it is read twice, once for the plan and once for the work."""
-    from engine.io.variants import spool
+    if any_kind:
+        from engine.io.sequences import spool
+    else:
+        from engine.io.variants import spool
 
     if sys.stdin.isatty():
-        raise InputError("standard input is a terminal", where="-", fix="pipe a VCF in, or name a file")
+        raise InputError("standard input is a terminal", where="-", fix="pipe the input in, or name a file")
     folder = store.scratch()
     path = folder / "standard-input"  # the name that sentences on its content show
     with clear_errors(store.uri):

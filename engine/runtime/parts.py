@@ -59,7 +59,7 @@ class PartPublisher:
         return published
 
     def _publish_aside(self, store: Store, shard: int, output: ShardOutput) -> dict[str, FileEntry]:
-        """Rejects and text body. Not yet binding: the data part's footer names their checksums."""
+        """Rejects, text body and further files. Not yet binding: the data part's footer names their checksums."""
         lock.check_owner(store, self.owner)
         files = {}
         if output.rejects.num_rows:
@@ -72,6 +72,9 @@ class PartPublisher:
             entry = FileEntry(len(output.body), crc32c(output.body), output.body_rows)
             files[layout.body_part(shard)] = entry
             store.put(layout.body_part(shard), output.body)
+        for name, data in output.files.items():
+            files[name] = FileEntry(len(data), crc32c(data), -1)
+            store.put(name, data)
         return files
 
     def _publish_data(self, store: Store, receipt: Receipt, table: pa.Table) -> Receipt:

@@ -92,6 +92,7 @@ _COLUMNS: list[tuple[pa.Field, Callable[[Receipt], int | str]]] = list(
             lambda receipt: receipt.states.get(states.SCORED, 0),
             lambda receipt: receipt.states.get(states.NOT_APPLICABLE, 0),
             lambda receipt: receipt.states.get(states.REJECTED, 0),
+            lambda receipt: receipt.states.get(states.KEPT, 0),
             lambda receipt: json.dumps(dict(receipt.reasons), sort_keys=True),
             lambda receipt: json.dumps(_plain_files(receipt.files), sort_keys=True),
             lambda receipt: json.dumps(dict(receipt.notes), sort_keys=True),
@@ -110,7 +111,7 @@ def _receipt(row: Mapping[str, Any]) -> Receipt:
     return Receipt(
         shard=row["shard"],
         records_in=row["records_in"],
-        states={state: row[state] for state in states.STATES if row[state]},
+        states={state: row[state] for state in states.ALL_STATES if row.get(state)},  # version 1 has no `kept`
         reasons=json.loads(row["reasons"]),
         files={name: FileEntry(*entry) for name, entry in json.loads(row["files"]).items()},
         notes=json.loads(row["notes"]),
@@ -225,7 +226,7 @@ class Totals:
     @classmethod
     def of(cls, receipts: Iterable[Receipt]) -> Totals:
         count, records = 0, 0
-        by_state: Counter[str] = Counter(dict.fromkeys(states.STATES, 0))
+        by_state: Counter[str] = Counter()
         by_reason: Counter[str] = Counter()
         by_note: Counter[str] = Counter()
         for receipt in receipts:
@@ -234,4 +235,5 @@ class Totals:
             by_state.update(receipt.states)
             by_reason.update(receipt.reasons)
             by_note.update(receipt.notes)
-        return cls(count, records, dict(by_state), dict(sorted(by_reason.items())), dict(sorted(by_note.items())))
+        counts = {state: by_state[state] for state in states.states_of(by_state)}
+        return cls(count, records, counts, dict(sorted(by_reason.items())), dict(sorted(by_note.items())))

@@ -24,7 +24,7 @@ from typing import Any
 
 from engine import __version__
 from engine.errors import DataError, InputError, RejectLimitError, ReplisomeError
-from engine.io.source import RawRecord, Scan, Shard, VariantSource
+from engine.io.source import Plannable, RawRecord, Scan, Shard
 from engine.runtime import layout
 from engine.runtime.lock import RunLock
 from engine.runtime.parts import PartPublisher
@@ -119,7 +119,7 @@ class Run:
 
     def plan(
         self,
-        source: VariantSource,
+        source: Plannable,
         *,
         records_per_shard: int,
         bytes_per_shard: int,
@@ -128,9 +128,9 @@ class Run:
     ) -> None:
         """Take up the plan of an earlier driver where the input is unchanged, or read the input once and cut one."""
         self._frozen = None if self.context.force else _read_run(self.store)
-        if self._frozen is not None and self._take_up(source.path):
+        if self._frozen is not None and self._take_up(source):
             return
-        began, before = time.monotonic(), _stat(source.path)
+        began, before = time.monotonic(), _stat_of(source)
         scan = source.scan(
             records_per_shard=records_per_shard,
             bytes_per_shard=bytes_per_shard,
@@ -140,15 +140,15 @@ class Run:
         self.timings["plan_s"] = time.monotonic() - began
         for note in scan.notes:
             self.warn(note)
-        if _stat(source.path) != before:
+        if _stat_of(source) != before:
             raise InputError("the input changed while it was read", where=source.path, fix="run again once it is whole")
-        self._adopt(scan, source.path)
+        self._adopt(scan, source)
 
-    def _take_up(self, path: str) -> bool:
+    def _take_up(self, source: Plannable) -> bool:
         """True if the input's size, times and inode are those that run.json saw: its plan and digest then stand."""
         assert self._frozen is not None
         seen = self._frozen["input"]
-        now = _stat(path)
+        now = _stat_of(source)
         if now != {name: seen[name] for name in now}:
             return False
         self.shards = read_plan(self.store, crc32c=self._frozen["plan_crc32c"])
@@ -158,7 +158,7 @@ class Run:
         self._inputs = seen
         return True
 
-    def _adopt(self, scan: Scan, path: str) -> None:
+    def _adopt(self, scan: Scan, source: Plannable) -> None:
         self.shards = scan.shards
         if self._frozen is not None and self._frozen["input"]["digest"] == scan.digest:
             # Parts that are there are of the plan that is there, whatever a later version of ours would cut.
@@ -166,7 +166,7 @@ class Run:
         self.contigs = dict(scan.contigs)
         self.num_records = scan.num_records
         self.input_digest = scan.digest
-        self._inputs = {"path": path, "digest": scan.digest, **_stat(path)}
+        self._inputs = {"path": _one_or_all(_paths(source)), "digest": scan.digest, **_stat_of(source)}
 
     def warn(self, sentence: str) -> None:
         """Into the log, and before the user's eyes unless all progress is off."""
@@ -201,8 +201,12 @@ class Run:
 
         Raises:
             InputError: the folder's run has another key, each difference named; or parts without their run.json.
+            ValueError: `key` has a name that is added here, under which its setting would be lost.
         """
-        whole = {**key, "input": self.input_digest, "job": self.job, "format": RUN_FORMAT}
+        own = {"input": self.input_digest, "job": self.job, "format": RUN_FORMAT}
+        if taken := sorted(own.keys() & key.keys()):
+            raise ValueError(f"a job's result key cannot hold {', '.join(taken)}: the run sets it")
+        whole = {**key, **own}
         self._key = json.loads(layout.canonical_json(whole))  # as run.json gives it back: tuples and lists are one
         if self._frozen is not None:
             _refuse_other_key(self.store, self._frozen["key"], self._key)
@@ -508,10 +512,25 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:28]}...{text[-12:]}"
 
 
-def _stat(path: str) -> dict[str, int]:
+def _stat_of(source: Plannable) -> dict[str, Any]:
+    """What tells a changed input: of a source that is no set of files, what it says of itself."""
+    own = getattr(source, "stat", None)
+    return _stat(_paths(source)) if own is None else dict(own())
+
+
+def _paths(source: Plannable) -> list[str]:
+    return list(getattr(source, "paths", [source.path]))
+
+
+def _stat(paths: Sequence[str]) -> dict[str, Any]:
     """What tells a changed file: a copy that keeps size and modification time still has another inode or ctime."""
-    stat = Path(path).stat()
-    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns, "inode": stat.st_ino}
+    found = [Path(path).stat() for path in paths]
+    names = {"bytes": "st_size", "mtime_ns": "st_mtime_ns", "ctime_ns": "st_ctime_ns", "inode": "st_ino"}
+    return {name: _one_or_all([getattr(stat, key) for stat in found]) for name, key in names.items()}
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
 
 
 def _cpu_seconds() -> float:

@@ -24,6 +24,7 @@ class ShardOutput:
         reasons: reason code to number of rows not scored.
         states: state to number of rows.
         notes: what voids the byte promise (such as halved batches); empty in a calm run.
+        files: further files of this shard, each of one writer: path below the output to bytes.
     """
 
     table: pa.Table
@@ -34,6 +35,7 @@ class ShardOutput:
     states: Mapping[str, int]
     reasons: Mapping[str, int]
     notes: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Stages(Protocol):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError, InputError, ReplisomeError
+from engine.io import parquet
 from engine.runtime import layout
 from engine.runtime.commit import committed_files
 from engine.runtime.receipts import FileEntry, ReceiptBook
@@ -36,11 +38,13 @@ class Verification:
 
 
 def verify(uri: str) -> Verification:
-    """Check all files of a run; of an unfinished one, its published parts.
+    """Check all files of a run; of an unfinished one, its published parts; or one sealed table, such as a split file.
 
     Raises:
-        InputError: there is no run at `uri`.
+        InputError: there is no run at `uri`, or the file is no table of ours.
     """
+    if Path(uri).expanduser().is_file():
+        return _verify_table(uri)
     store = open_store(uri)
     if not store.exists(layout.RUN) and not store.exists(layout.MANIFEST):
         raise InputError("there is no run here", where=uri, fix="give the folder that was named with -o")
@@ -49,9 +53,24 @@ def verify(uri: str) -> Verification:
     expected = dict(_expected(store, problems) if finished else _expected_so_far(store, problems))
     total = sum(_check(store, name, entry, problems) for name, entry in sorted(expected.items()))
     known = {*expected, *_SELF_CHECKED, layout.RUN, layout.LOG, layout.LOCK}
-    ours = (layout.CLAIMS + "/", layout.FORMER + "/", layout.RECEIPTS + "/")
+    ours: tuple[str, ...] = (layout.CLAIMS + "/", layout.FORMER + "/", layout.RECEIPTS + "/")
+    # A run that is part of this one: its own lock and former manifests.
+    folders = [name.removesuffix(layout.RUN) for name in expected if name.endswith(f"/{layout.RUN}")]
+    known |= {folder + layout.LOCK for folder in folders}
+    ours = (*ours, *(folder + own for folder in folders for own in ours))
     unlisted = [name for name in store.list() if name not in known and not name.startswith(ours)]
     return Verification(finished, len(expected), total, problems, unlisted)
+
+
+def _verify_table(path: str) -> Verification:
+    """A table that stands alone has no manifest; its own seal covers every byte."""
+    size = Path(path).expanduser().stat().st_size
+    problems = []
+    try:
+        parquet.read_table(Path(path).expanduser(), sealed=True)
+    except DataError as error:
+        problems.append(Problem(path, error.what))
+    return Verification(True, 1, size, problems, [])
 
 
 def _expected(store: Store, problems: list[Problem]) -> Iterator[tuple[str, FileEntry]]:
@@ -69,7 +88,7 @@ def _expected(store: Store, problems: list[Problem]) -> Iterator[tuple[str, File
 
 def _expected_so_far(store: Store, problems: list[Problem]) -> Iterator[tuple[str, FileEntry]]:
     run = _sealed(store, layout.RUN, problems)
-    if run is not None:
+    if run is not None and "plan_crc32c" in run:  # a training has no plan
         size = store.size(layout.PLAN) if store.exists(layout.PLAN) else -1
         yield layout.PLAN, FileEntry(size, run["plan_crc32c"], -1)
     book = ReceiptBook(store, owner="")

@@ -191,11 +191,12 @@ def float_text(value: float | None) -> str:
     return "0.0000" if text == "-0.0000" else text
 
 
-def named_head(info: ModelInfo | None, name: str, *, scorer: str) -> HeadInfo:
+def named_head(info: ModelInfo | None, name: str, *, scorer: str, by_position: bool = False) -> HeadInfo:
     """A head of the model by name; an empty name means the only one.
 
     Raises:
-        InputError: no model, no such head, or several where none is named.
+        InputError: no model, no such head, several where none is named, or one that gives one answer for a whole window
+            where `by_position` asks for a value at every position.
     """
     if info is None:
         raise InputError(f"the scorer {scorer} needs a model", where="model", fix="name one of `replisome models`")
@@ -206,6 +207,9 @@ def named_head(info: ModelInfo | None, name: str, *, scorer: str) -> HeadInfo:
     if name not in info.heads:
         fix = f"it has: {known}"
         raise InputError(f"model {info.name} has no head {name!r}", where=f"scorer {scorer}", fix=fix)
+    if by_position and info.heads[name].level != "position":
+        what = f"head {name!r} gives one answer for a whole window, and this scorer reads every position"
+        raise InputError(what, where=f"scorer {scorer} on model {info.name}", fix="use the scorer allele_effect")
     return info.heads[name]
 
 

@@ -3,10 +3,14 @@
 What goes through the networks together is fixed by the windows of a call and the micro-batch alone: duplicates are
 computed once, windows are grouped by length in order of first appearance and cut into micro-batches. So the same call
 gives the same bytes on the same kind of device with one intra-op thread (which the caller sets).
+
+Networks that give one answer for a whole sequence and take lengths are fed sequences of like length together, padded to
+the longest; padding moves their answers by rounding alone.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -18,7 +22,7 @@ from numpy.typing import NDArray
 
 from engine import registry
 from engine.errors import InputError, SystemFailure
-from engine.genome.windows import reverse_complement
+from engine.genome.windows import N_TOKEN, reverse_complement
 from engine.models._conv_stack import ConvStack
 from engine.models._folder import load_members
 from engine.models._info import HeadInfo, ModelInfo
@@ -31,6 +35,7 @@ from engine.scoring._questions import Asked, Question
 CPU_BATCH_BASES = 32_768
 PRECISIONS = ("fp32", "tf32", "bf16")
 Tokens = NDArray[np.uint8]
+Lengths = NDArray[np.int64]
 Outputs = dict[str, NDArray[np.float32]]
 
 
@@ -78,7 +83,10 @@ class Predictor:
         self.halved = 0
         encoder = registry.component("encoders", info.encoder["name"])
         self._encoder = encoder(registry.build_params(encoder, info.encoder["params"], where=info.path))
+        self._num_tokens = int(getattr(self._encoder, "num_tokens", N_TOKEN + 1))
+        self._unknown = int(getattr(self._encoder, "unknown_token", N_TOKEN))
         self._members = [_prepared(member, self.device) for member in load_members(info)]
+        self._takes_lengths = _take_lengths(self._members, info)
         self._cones = self._open_cones() if incremental else None
         self.refusal = ""
         self._is_proven = is_proven
@@ -112,12 +120,14 @@ class Predictor:
         """Outputs of every window, in order.
 
         Args:
-            windows: tokens, uint8 (L,), A=0 C=1 G=2 T=3 N=4, each longer than the context; lengths may differ.
+            windows: tokens of the encoder, uint8 (L,), of DNA A=0 C=1 G=2 T=3 N=4, each longer than the context;
+                lengths may differ.
             heads: which heads to keep; all by default.
 
         Returns:
-            For each window head name -> float32 (C, L - context_bp), averaged over the ensemble after the activation.
-            Equal windows share their arrays, which are read-only. Values are not checked to be finite.
+            For each window head name -> float32 (C, L - context_bp), or (C,) where the head gives one answer for the
+            whole window, averaged over the ensemble after the activation. Equal windows share their arrays, which are
+            read-only. Values are not checked to be finite.
 
         Raises:
             InputError: a window that is no token array or not longer than the context; an unknown head.
@@ -127,8 +137,9 @@ class Predictor:
         first_of, places = self._distinct(windows)
         found: list[Outputs] = [{}] * len(first_of)
         for batch in self._batches([windows[first].shape[0] for first in first_of]):
-            stack = np.stack([windows[first_of[one]] for one in batch])
-            for one, outputs in zip(batch, self._run(stack, wanted), strict=True):
+            stack = self._stack([windows[first_of[one]] for one in batch])
+            lengths = np.array([len(windows[first_of[one]]) for one in batch], np.int64)
+            for one, outputs in zip(batch, self._run(stack, lengths, wanted), strict=True):
                 found[one] = outputs
         return [found[place] for place in places]
 
@@ -244,11 +255,15 @@ class Predictor:
         if window.shape[0] <= self.context_bp:
             what = f"window {number} has {window.shape[0]} bp, the model uses up {self.context_bp} bp of context"
             raise InputError(what, where="predictor", fix=f"give at least {self.context_bp + 1} bp")
-        if window.max() > 4:
-            raise InputError(f"window {number} holds token {window.max()}, tokens are 0 to 4", where="predictor")
+        if window.max() >= self._num_tokens:
+            what = f"window {number} holds token {window.max()}, tokens are 0 to {self._num_tokens - 1}"
+            raise InputError(what, where="predictor")
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices cut into micro-batches of one length each."""
+        """Indices cut into micro-batches, of one length each unless the networks take lengths."""
+        if self._takes_lengths:
+            yield from self._padded_batches(lengths)
+            return
         groups: dict[int, list[int]] = {}
         for index, length in enumerate(lengths):
             groups.setdefault(length, []).append(index)
@@ -259,10 +274,30 @@ class Predictor:
             for begin in range(0, len(group), size):
                 yield group[begin : begin + size]
 
-    def _run(self, stack_BL: Tokens, wanted: Sequence[str]) -> list[Outputs]:
+    def _padded_batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """The shortest first, so that little is padded."""
+        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+        batch: list[int] = []
+        for index in order:
+            too_long = self.device.type == "cpu" and (len(batch) + 1) * lengths[index] > CPU_BATCH_BASES
+            if batch and (too_long or len(batch) == self.micro_batch):
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def _stack(self, windows: Sequence[Tokens]) -> Tokens:
+        """(B, L), padded with the unknown letter."""
+        stack_BL = np.full((len(windows), max(map(len, windows))), self._unknown, np.uint8)
+        for row_L, window in zip(stack_BL, windows, strict=True):
+            row_L[: len(window)] = window
+        return stack_BL
+
+    def _run(self, stack_BL: Tokens, lengths_B: Lengths, wanted: Sequence[str]) -> list[Outputs]:
         """One micro-batch, halved as often as memory asks for it."""
         try:
-            return self._run_ensemble(stack_BL, wanted)
+            return self._run_ensemble(stack_BL, lengths_B, wanted)
         except RuntimeError as error:
             reason = full_memory(error)
             if reason is None:
@@ -278,14 +313,17 @@ class Predictor:
             )
         self.halved += 1
         middle = len(stack_BL) // 2
-        return self._run(stack_BL[:middle], wanted) + self._run(stack_BL[middle:], wanted)
+        halves = slice(None, middle), slice(middle, None)
+        return [one for half in halves for one in self._run(stack_BL[half], lengths_B[half], wanted)]
 
-    def _run_ensemble(self, stack_BL: Tokens, wanted: Sequence[str]) -> list[Outputs]:
+    def _run_ensemble(self, stack_BL: Tokens, lengths_B: Lengths, wanted: Sequence[str]) -> list[Outputs]:
         totals: dict[str, torch.Tensor] = {}
+        padded = (lengths_B != stack_BL.shape[1]).any()
         with torch.inference_mode(), _numerics(self.device, self.precision):
             x = self._encoder.tensor(torch.from_numpy(stack_BL).to(self.device))
+            more = {"lengths_B": torch.from_numpy(lengths_B).to(self.device)} if padded else {}
             for member in self._members:
-                outputs = member(x)
+                outputs = member(x, **more)
                 for head in wanted:
                     value = outputs[head].float()
                     totals[head] = totals[head].add_(value) if head in totals else value.clone()
@@ -299,8 +337,8 @@ def average_strands(
     """Mean of a head's outputs on a window and on its reverse complement, in the window's direction.
 
     Args:
-        forward: (C, L) from the window.
-        reverse: (C, L) from its reverse complement, as the model gave it.
+        forward: (C, L), or (C,) of a head for the whole sequence, from the window.
+        reverse: the same from its reverse complement, as the model gave it.
         head: what the reverse complement does to the channels.
 
     Raises:
@@ -310,7 +348,8 @@ def average_strands(
     order = list(range(len(head.channels)))
     for one, other in head.pairs:
         order[one], order[other] = other, one
-    return (forward + reverse[order, ::-1]) * np.float32(0.5)
+    swapped = reverse[order]
+    return (forward + (swapped[:, ::-1] if head.level == "position" else swapped)) * np.float32(0.5)
 
 
 def _refuse_stranded(head: HeadInfo) -> None:
@@ -320,6 +359,12 @@ def _refuse_stranded(head: HeadInfo) -> None:
             where="strand averaging",
             fix="turn strand averaging off or choose a symmetric or paired head",
         )
+
+
+def _take_lengths(members: Sequence[torch.nn.Module], info: ModelInfo) -> bool:
+    """Whether the networks can leave padding out: those with one answer for the whole sequence may."""
+    whole = all(head.level == "sequence" for head in info.heads.values())
+    return whole and all("lengths_B" in inspect.signature(member.forward).parameters for member in members)
 
 
 def _device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Place = Callable[[float], float]
 _BAND = 140
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,42 @@ def strips(rows: Sequence[tuple[str, Floats]], *, title: str, x_label: str) -> s
 
 def roc(curves: Sequence[tuple[Floats, Floats]], *, title: str) -> str:
     """ROC curves, each (false positive rate, true positive rate), classes c0, c1, c2, with the line of chance."""
+    return _unit_curves(curves, title=title, x_label="false positive rate", y_label="true positive rate", chance=True)
+
+
+def precision_recall(curves: Sequence[tuple[Floats, Floats]], *, title: str) -> str:
+    """Curves, each (recall, precision), classes c0, c1, c2."""
+    return _unit_curves(curves, title=title, x_label="recall", y_label="precision", chance=False)
+
+
+def _unit_curves(
+    curves: Sequence[tuple[Floats, Floats]], *, title: str, x_label: str, y_label: str, chance: bool
+) -> str:
     frame = Frame(width=420, height=340, left=54)
     x, y = frame.x(0, 1), frame.y(0, 1)
-    quarters = [0.0, 0.25, 0.5, 0.75, 1.0]
-    parts = _axes(frame, x, y, x_ticks=quarters, y_ticks=quarters)
-    parts.append(_line(x(0), y(0), x(1), y(1), "chance"))
-    for i, (alarms, hits) in enumerate(curves):
-        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(alarms.tolist(), hits.tolist(), strict=True))
+    parts = _axes(frame, x, y, x_ticks=_QUARTERS, y_ticks=_QUARTERS)
+    if chance:
+        parts.append(_line(x(0), y(0), x(1), y(1), "chance"))
+    for i, (across, up) in enumerate(curves):
+        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(across.tolist(), up.tolist(), strict=True))
         parts.append(f'<polyline class="curve c{i % 3}" points="{points}"/>')
-    return _svg(frame, title, [*parts, *_labels(frame, "false positive rate", "true positive rate")])
+    return _svg(frame, title, [*parts, *_labels(frame, x_label, y_label)])
+
+
+def reliability(bins: Sequence[tuple[float, float, float, float, int]], *, title: str) -> str:
+    """Observed share against mean confidence, one bar per bin (low, high, confidence, observed, rows), and the diagonal
+    on which a calibrated model's dots lie."""
+    frame = Frame(width=420, height=340, left=54)
+    x, y = frame.x(0, 1), frame.y(0, 1)
+    parts = _axes(frame, x, y, x_ticks=_QUARTERS, y_ticks=_QUARTERS)
+    floor, dots = y(0), []
+    for low, high, confidence, observed, rows in bins:
+        told = f"confidence {number(confidence)}, right {number(observed)}, {rows:,} rows"
+        parts.append(
+            f'<rect class="s0 pale" x="{x(low) + 0.5:.1f}" y="{y(observed):.1f}" '
+            f'width="{x(high) - x(low) - 1:.1f}" height="{floor - y(observed):.1f}"><title>{told}</title></rect>'
+        )
+        dots.append(f'<circle cx="{x(confidence):.1f}" cy="{y(observed):.1f}" r="4"><title>{told}</title></circle>')
+    parts.append(_line(x(0), y(0), x(1), y(1), "chance"))
+    parts.append(f'<g class="s0">{"".join(dots)}</g>')
+    return _svg(frame, title, [*parts, *_labels(frame, "mean confidence", "share that is right")])

@@ -22,6 +22,7 @@ from engine.runtime.commit import Parts, Report
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
 from engine.scoring import _variant_report
+from engine.scoring._page import timings_of
 from engine.scoring._panels import Panel, PanelCounter
 from engine.scoring._score_store import (
     FrozenStore,
@@ -396,7 +397,7 @@ class VariantJob:
             summary = _variant_report.summarise(
                 parts.tables(), panels=self.options.panels, score_columns=self._score_columns
             )
-            provenance, times = self._provenance(run, totals), _times(self.execution, timings)
+            provenance, times = self._provenance(run, totals), timings_of(self.execution, timings)
             for name, count in totals.notes.items():
                 run.warn(_NOTES.get(name, "{:,} of note " + name).format(count))
             content = {"summary": summary.to_dict(), "provenance": provenance, "timings": times}
@@ -446,23 +447,6 @@ class VariantJob:
             "versions": noted_versions(),
             "command": self.options.command,
         }
-
-
-def _times(execution: Execution, timings: Mapping[str, float]) -> dict[str, Any]:
-    wall = timings.get("execute_s", 0.0)
-    # Ray's workers are no children of ours, so their CPU seconds are not known here.
-    cpu = 0.0 if execution.executor == "ray" else timings.get("cpu_s", 0.0)
-    records = timings.get("records_run", 0.0)
-    return {
-        "executor": execution.executor,
-        "workers": execution.workers,
-        "wall_s": round(timings.get("total_s", 0.0), 3),
-        "plan_s": round(timings.get("plan_s", 0.0), 3),
-        "execute_s": round(wall, 3),
-        "commit_s": round(timings.get("commit_s", 0.0), 3),
-        "records_per_s": round(records / wall, 1) if wall else 0.0,
-        **({"cpu_s": round(cpu, 3), "records_per_cpu_s": round(records / cpu, 1)} if cpu else {}),
-    }
 
 
 def default_workers(device: str) -> int:

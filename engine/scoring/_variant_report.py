@@ -8,15 +8,13 @@ Sample names are neither read nor shown.
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from engine.scoring import _svg
+from engine.scoring._page import Number, count, entries, real, render_page, share
 from engine.scoring._panels import SEED, SMALL_CELL, Figure, Panel, PanelResult
 from engine.scoring._variant_summary import NUM_CONTIGS, NUM_TOP, Histogram, Summary, TopVariant, summarise
 
@@ -24,7 +22,6 @@ __all__ = ["Panel", "Summary", "render", "summarise"]
 
 _TEMPLATE = "variant_report.html"
 _MAX_POINTS = 3000
-_MAX_LISTED = 40
 _MAX_ALLELE = 14
 _BARS_PER_SIDE = 32
 
@@ -52,35 +49,6 @@ _METRIC_LABELS = {
     "sign_auroc": "Sign AUROC",
     "auroc": "AUROC",
 }
-_ENTRY_LABELS = {
-    "wall_s": "Wall time",
-    "cpu_s": "CPU time",
-    "records_per_s": "Records per second",
-    "records_per_cpu_s": "Records per CPU second",
-    "result_key": "Result key",
-    "refget": "Refget digests",
-    "genes": "Gene table",
-}
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number of the page: its text and the key that names its source."""
-
-    key: str
-    text: str
-    small: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of timings or provenance; `nested` holds the lines below a heading."""
-
-    label: str
-    key: str
-    text: str
-    nested: tuple[Entry, ...] = ()
-    left_out: int = 0
 
 
 def render(summary: Summary, provenance: Mapping[str, Any], timings: Mapping[str, Any]) -> str:
@@ -92,26 +60,16 @@ def render(summary: Summary, provenance: Mapping[str, Any], timings: Mapping[str
             command. Keys that name samples are left out.
         timings: plain values; keys end in their unit (wall_s, cpu_s, records_per_s, peak_bytes).
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawing"] = Markup
     listed = _listed([one.column for one in summary.histograms])
-    return environment.get_template(_TEMPLATE).render(
+    return render_page(
+        _TEMPLATE,
         model=_model_name(provenance),
         summary=summary,
         headline=_headline(summary),
         states=_states(summary),
         reasons=_reasons(summary),
         flags=[(one.flag, Number(f"flag.{one.flag}", count(one.rows))) for one in summary.flags],
-        histograms=[_histogram(one) for one in summary.histograms],
+        histograms=[draw_histogram(one) for one in summary.histograms],
         ranking=_label(summary.histograms[0].column),
         score_labels=[_heading(name) for name in listed],
         top_genes=[_top(one, f"gene.{one.gene_id}", listed) for one in summary.top_genes],
@@ -121,36 +79,9 @@ def render(summary: Summary, provenance: Mapping[str, Any], timings: Mapping[str
         panels=[_panel(i, one) for i, one in enumerate(summary.panels)],
         contigs=_contigs(summary),
         num_contigs=Number("counts.contigs", count(summary.num_contigs)),
-        timings=list(_entries(timings, "timings")),
-        provenance=list(_entries(provenance, "provenance")),
+        timings=list(entries(timings, "timings")),
+        provenance=list(entries(provenance, "provenance")),
     )
-
-
-def count(value: int) -> str:
-    """A whole number with thousands separators."""
-    return f"{value:,}".replace("-", "\u2212")
-
-
-def real(value: float | None, digits: int = 3) -> str:
-    """A number with fixed decimals and a true minus sign; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "\u2013"
-    text = f"{value:.{digits}f}" if abs(value) < 10_000 else f"{value:.4g}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", "\u2212")
-
-
-def share(part: int, whole: int) -> str:
-    """Percentage with one decimal; empty where there is no whole. What is not none or all is never shown as such."""
-    if whole == 0:
-        return ""
-    percent = 100 * part / whole
-    if part in (0, whole):
-        return f"{percent:.0f}%"
-    if percent < 0.1:
-        return "<0.1%"
-    return ">99.9%" if percent > 99.9 else f"{percent:.1f}%"
 
 
 def _label(column: str) -> str:
@@ -227,7 +158,8 @@ def _used(side: Sequence[int]) -> int:
     return max((i + 1 for i, one in enumerate(side) if one), default=0)
 
 
-def _histogram(histogram: Histogram) -> dict[str, Any]:
+def draw_histogram(histogram: Histogram) -> dict[str, Any]:
+    """The drawing of a column's values and its facts."""
     key = f"histogram.{histogram.column}"
     label = _label(histogram.column)
     title = (
@@ -394,51 +326,3 @@ def _cell(one: Figure, key: str) -> dict[str, Any]:
         else [],
         "sizes": [] if " minus " in one.score else sizes,
     }
-
-
-def _entries(values: Mapping[str, Any], key: str) -> Iterator[Entry]:
-    for name, value in values.items():
-        if "sample" in str(name).lower():
-            continue
-        yield _entry(_entry_label(str(name), key), f"{key}.{name}", name=str(name), value=value)
-
-
-def _entry_label(name: str, key: str) -> str:
-    # Below the first level names are the run's own (contigs, packages, settings) and are shown as they are.
-    if name in _ENTRY_LABELS:
-        return _ENTRY_LABELS[name]
-    words = name
-    for unit in ("_s", "_bytes"):
-        words = words.removesuffix(unit) if key == "timings" else words
-    return words.replace("_", " ").capitalize() if key in ("timings", "provenance") else name
-
-
-def _entry(label: str, key: str, *, name: str, value: Any) -> Entry:
-    if isinstance(value, Mapping) and value:
-        nested = tuple(_entries(value, key))
-        return Entry(label, key, "", nested[:_MAX_LISTED], max(0, len(nested) - _MAX_LISTED))
-    if isinstance(value, list | tuple) and value:
-        words = [str(one) for one in value]
-        return Entry(label, key, shlex.join(words) if name == "command" else ", ".join(words))
-    return Entry(label, key, _with_unit(name, value))
-
-
-def _with_unit(name: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        is_empty = value is None or (isinstance(value, Sized) and len(value) == 0)
-        return "\u2013" if is_empty else str(value)
-    if name.endswith("_bytes"):
-        return f"{value / 1e6:,.1f} MB"
-    if name.endswith("_per_s") or name.endswith("_per_cpu_s"):
-        return f"{value:,.1f}"
-    if name.endswith("_s"):
-        return _duration(float(value))
-    return count(value) if isinstance(value, int) else real(value)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min {rest:02d} s" if hours else f"{minutes} min {rest:02d} s"

@@ -164,7 +164,10 @@ class VariantStages:
     def _model(self) -> ModelInfo | None:
         """The model's description, opened once: that hashes its weights. It travels with the stages to other processes,
         where loading the weights checks them against it again."""
-        return None if self.model is None else open_model(self.model)
+        info = None if self.model is None else open_model(self.model)
+        if info is not None:
+            _check_reads_dna(info)
+        return info
 
     def _check_spliceai(self, scorer: Scorer, info: ModelInfo | None) -> None:
         if not self.spliceai_info:
@@ -269,6 +272,15 @@ class VariantStages:
             spliceai_info=self.spliceai_info,
             replaced=frozenset(one.id.encode() for one in self.info_fields()) if self.rescore else frozenset(),
         )
+
+
+def _check_reads_dna(info: ModelInfo) -> None:
+    encoder = registry.component("encoders", info.encoder["name"])
+    made = encoder(registry.build_params(encoder, info.encoder["params"], where=info.path))
+    letters = getattr(made, "alphabet", "dna")
+    if letters != "dna":
+        what = f"its encoder {info.encoder['name']!r} reads {letters}, and variants are of DNA"
+        raise InputError(what, where=f"model {info.name}", fix="use a model of DNA")
 
 
 def check_gene_contigs(genes: GeneTable, reference: ReferenceGenome, *, path: str) -> None:

@@ -180,7 +180,7 @@ def summarise(tables: Iterable[pa.Table], *, panels: Sequence[Panel], score_colu
         raise InputError("no score column is named", where="report", fix="name at least one score column")
     columns = sorted(dict.fromkeys(score_columns), key=lambda column: column != _RANKING)
     states = _StateCounter()
-    histograms = [_HistogramCounter(column) for column in columns]
+    histograms = [HistogramCounter(column) for column in columns]
     tops = _TopCounter(tuple(columns))
     comparisons = [PanelCounter(panel) for panel in panels]
     for table in tables:
@@ -197,7 +197,7 @@ def summarise(tables: Iterable[pa.Table], *, panels: Sequence[Panel], score_colu
 
 def _finish(
     states: _StateCounter,
-    histograms: Sequence[_HistogramCounter],
+    histograms: Sequence[HistogramCounter],
     tops: _TopCounter,
     comparisons: Sequence[PanelCounter],
 ) -> Summary:
@@ -304,7 +304,7 @@ def _sum_contigs(rest: Sequence[ContigRows]) -> ContigRows:
     return _contig_rows("", sums)
 
 
-class _HistogramCounter:
+class HistogramCounter:
     """Bins on both sides of zero whose width doubles when a value falls outside.
 
     The final width is fixed by the largest absolute value alone, and bins that are closed on the side away from zero

@@ -1,8 +1,12 @@
 """What an allele does to any head of a model, in a window around the variant: one value per channel.
 
-`difference` and `log_ratio` compare the means over two windows that begin at the same base and have the same length:
-after an insertion or deletion the reference goes on. `max_abs_over_window` compares base by base, where a base that one
-of the two has not (inserted or deleted) is left out.
+A head that gives one answer for a whole sequence, as models trained on labelled sequences have, reads the window with
+REF and with ALT. The window should be as long as the sequences that the model was trained on.
+
+Of a head with a value for every position `difference` and `log_ratio` compare the means over the window, and
+`max_abs_over_window` compares base by base, where a base that one of the two has not (inserted or deleted) is left out.
+
+The two windows begin at the same base and have the same length: after an insertion or deletion the reference goes on.
 
 Where the head's symmetry allows it, both strands can be averaged before the comparison.
 
@@ -19,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from engine import registry
 from engine.errors import InputError
 from engine.genome.windows import onto_reference, tokens_from_text
 from engine.models._info import HeadInfo, ModelInfo
@@ -44,6 +49,13 @@ REDUCTIONS = {
     "log_ratio": "log2 of the mean over the window in ALT over that in REF",
     "max_abs_over_window": "change from REF to ALT furthest from 0 within the window",
 }
+_OF_SEQUENCE = {
+    "difference": "value of the window with ALT less that with REF",
+    "log_ratio": "log2 of the value of the window with ALT over that with REF",
+}
+USUAL_WINDOW_BP = 101
+# What a trained model's folder says of its training sequences, in `extra`.
+LONGEST_SEQUENCE = "longest_sequence"
 # Keeps the logarithm of a mean of zero finite.
 _LOG_FLOOR = 1e-6
 _NOT_NEGATIVE = ("softmax", "sigmoid", "softplus")
@@ -58,7 +70,8 @@ class AlleleEffectParams:
         head: head of the model; may be left out where it has one.
         channels: channels of the head; all where empty.
         reduction: "difference", "log_ratio" or "max_abs_over_window".
-        window_bp: width of the window that the effect is taken over, centred on the variant.
+        window_bp: width of the window that the effect is taken over, centred on the variant. None takes 101, or for a
+            head of the whole sequence the longest sequence that the model was trained on, where its folder says it.
         both_strands: average over both strands; refused for stranded heads.
         max_allele_length: longer REF or ALT is rejected, in bases.
     """
@@ -66,7 +79,7 @@ class AlleleEffectParams:
     head: str = ""
     channels: tuple[str, ...] = ()
     reduction: str = "difference"
-    window_bp: int = 101
+    window_bp: int | None = None
     both_strands: bool = False
     max_allele_length: int = 10_000
 
@@ -79,6 +92,8 @@ class AlleleEffectParams:
             raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, found {self.reduction!r}")
         for name in ("window_bp", "max_allele_length"):
             value = getattr(self, name)
+            if name == "window_bp" and value is None:
+                continue
             if type(value) is not int or not 1 <= value <= MAX_WINDOW_BP:
                 raise ValueError(f"{name} must be a whole number from 1 to {MAX_WINDOW_BP}, found {value!r}")
         if not isinstance(self.both_strands, bool):
@@ -105,12 +120,15 @@ class AlleleEffect:
         self.params = params
         self._head = named_head(info, params.head, scorer="allele_effect")
         assert info is not None
-        _check_head(params, self._head, where=f"scorer allele_effect on model {info.name}")
+        where = f"scorer allele_effect on model {info.name}"
+        _check_head(params, self._head, where=where)
+        self._window_bp = _window_bp(params, self._head, info, where=where)
         names = params.channels or self._head.channels
         self._channels = [self._head.channels.index(name) for name in names]
         self._flank = info.context_bp // 2
         self.heads = (self._head.name,)
-        text = f"{REDUCTIONS[params.reduction]}; head {self._head.name}, channel "
+        reductions = REDUCTIONS if self._head.level == "position" else _OF_SEQUENCE
+        text = f"{reductions[params.reduction]}; head {self._head.name}, channel "
         self.fields: tuple[pa.Field, ...] = tuple(field(f"effect_{name}", pa.float32(), text + name) for name in names)
         self._tags = [f"RPL_EFFECT_{re.sub(r'[^A-Za-z0-9_]', '_', name).upper()}" for name in names]
         if len(set(self._tags)) < len(self._tags):
@@ -125,8 +143,8 @@ class AlleleEffect:
         if longest > limit:
             return SkippedAllele("allele_too_long", f"an allele of {longest:,} bases, the limit is {limit:,}")
         edit = edit_of(unit, fetch)
-        low = edit.centre - (self.params.window_bp - 1) // 2
-        high = low + self.params.window_bp
+        low = edit.centre - (self._window_bp - 1) // 2
+        high = low + self._window_bp
         contrast = Contrast(
             contig=unit.contig,
             low=low,
@@ -134,7 +152,7 @@ class AlleleEffect:
             alt_end=max(high, edit.end) + edit.num_ref,
             edits=(masked_alt(edit, self.tokens(edit.alt), None),),
             strands="+-" if self.params.both_strands else "+",
-            alt_outputs=None if self.params.reduction == "max_abs_over_window" else self.params.window_bp,
+            alt_outputs=None if self.params.reduction == "max_abs_over_window" else self._window_bp,
         )
         return Prepared((contrast,), (edit, low))
 
@@ -150,7 +168,8 @@ class AlleleEffect:
             from engine.scoring._predictor import average_strands
 
             found = [average_strands(found[i], found[i + 2], head=self._head) for i in range(2)]
-        ref_CW, alt_CW = (track[self._channels] for track in found)
+        # A head of the whole sequence has one answer where others have one for each position.
+        ref_CW, alt_CW = (track[self._channels].reshape(len(self._channels), -1) for track in found)
         if not (np.isfinite(ref_CW).all() and np.isfinite(alt_CW).all()):
             return not_finite(self._head.name)
         return tuple(float(value) for value in self._reduce(ref_CW, alt_CW, edit, low))
@@ -176,12 +195,31 @@ def _check_head(params: AlleleEffectParams, head: HeadInfo, *, where: str) -> No
         if name not in head.channels:
             fix = f"it has: {', '.join(head.channels)}"
             raise InputError(f"head {head.name!r} has no channel {name!r}", where=where, fix=fix)
+    if head.level == "sequence" and params.reduction not in _OF_SEQUENCE:
+        what = f"head {head.name!r} gives one answer for a whole window, so none to compare base by base"
+        raise InputError(what, where=where, fix=f"use the reduction {' or '.join(_OF_SEQUENCE)}")
     if params.both_strands and head.symmetry == "stranded":
         what = f"head {head.name!r} reads one strand only and cannot be averaged over both"
         raise InputError(what, where=where, fix="set both_strands: false")
     if params.reduction == "log_ratio" and head.activation not in _NOT_NEGATIVE:
         what = f"head {head.name!r} ends in {head.activation} and may be negative, which has no log ratio"
         raise InputError(what, where=where, fix="use the reduction difference or max_abs_over_window")
+
+
+def _window_bp(params: AlleleEffectParams, head: HeadInfo, info: ModelInfo, *, where: str) -> int:
+    """Of a head for the whole sequence no longer than the network takes."""
+    if head.level == "position":
+        return params.window_bp or USUAL_WINDOW_BP
+    given = info.extra.get(LONGEST_SEQUENCE) if params.window_bp is None else params.window_bp
+    if type(given) is not int or not 1 <= given <= MAX_WINDOW_BP:
+        what = "the model's folder does not say how long the sequences were that it was trained on"
+        raise InputError(what, where=where, fix="set window_bp to their length")
+    network = registry.component("models", info.architecture)
+    if hasattr(network, "most_letters"):
+        most = network.most_letters(registry.build_params(network, info.params, where=info.path))
+        if most is not None and given > most:
+            raise InputError(f"the window of {given} bp is longer than the {most} the network takes", where=where)
+    return given
 
 
 def _largest_change(ref_CW: Track, alt_CW: Track, edit: Edit, low: int) -> Any:

@@ -204,7 +204,7 @@ class SpliceDelta:
 
     def __init__(self, params: SpliceDeltaParams, info: ModelInfo | None) -> None:
         self.params = params
-        head = named_head(info, params.head, scorer="splice_delta")
+        head = named_head(info, params.head, scorer="splice_delta", by_position=True)
         assert info is not None
         if not {"acceptor", "donor"} <= set(head.channels):
             what = f"head {head.name!r} has channels {', '.join(head.channels)}"

@@ -60,7 +60,7 @@ def run(
     """
     if not shards:
         return
-    with _cluster(address):
+    with cluster(address):
         for begin in range(0, len(shards), _SHARDS_PER_WAVE):
             wave = shards[begin : begin + _SHARDS_PER_WAVE]
             pool = min(workers, len(wave))
@@ -75,7 +75,7 @@ def _dataset(
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    actor_cpus, read_cpus = _shares([float(node.get("CPU", 0.0)) for node in nodes], workers)
+    actor_cpus, read_cpus = cpu_shares([float(node.get("CPU", 0.0)) for node in nodes], workers)
     gpus = sum(float(node.get("GPU", 0.0)) for node in nodes)
     if gpus < workers * gpus_per_worker:
         raise InputError(
@@ -135,7 +135,7 @@ def _receipts(batch: pa.Table) -> Iterator[Receipt]:
         yield Receipt.from_json(row["receipt"])
 
 
-def _shares(node_cpus: Sequence[float], workers: int) -> tuple[float, float]:
+def cpu_shares(node_cpus: Sequence[float], workers: int) -> tuple[float, float]:
     """Logical CPUs of an actor and of a read task, given the CPUs of each node.
 
     Actors hold theirs all run long. Were every node full of them, no read would ever start and the run would wait for
@@ -245,7 +245,7 @@ class _Scorer:
 
 
 @contextmanager
-def _cluster(address: str) -> Iterator[None]:
+def cluster(address: str) -> Iterator[None]:
     """A private local cluster, the one at `address`, or the one this process is in already."""
     if address == "local" and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -21,7 +21,7 @@ from tests.toys.number_job import run_numbers
 def test_actors_and_one_read_fit_however_ray_places_them(nodes, workers):
     """Actors fill nodes in the worst order; still some node has room for a read, or the run would wait for ever."""
     try:
-        actor, read = ray_data._shares([float(cpus) for cpus in nodes], workers)
+        actor, read = ray_data.cpu_shares([float(cpus) for cpus in nodes], workers)
     except InputError:
         assert workers > sum(int((cpus - 0.1) / 0.05) for cpus in nodes)
         return
@@ -37,11 +37,11 @@ def test_actors_and_one_read_fit_however_ray_places_them(nodes, workers):
 
 
 def test_small_machines_and_large_ones():
-    assert ray_data._shares([2.0], 2) == (0.6, 0.4)
-    assert ray_data._shares([1.0, 1.0], 2) == (0.6, 0.4)
-    assert ray_data._shares([64.0], 8) == (1.0, 0.5)
+    assert ray_data.cpu_shares([2.0], 2) == (0.6, 0.4)
+    assert ray_data.cpu_shares([1.0, 1.0], 2) == (0.6, 0.4)
+    assert ray_data.cpu_shares([64.0], 8) == (1.0, 0.5)
     with pytest.raises(InputError, match="50 workers do not fit on 1 CPUs; ask for fewer --workers"):
-        ray_data._shares([1.0], 50)
+        ray_data.cpu_shares([1.0], 50)
 
 
 def test_each_worker_sees_one_device(monkeypatch):

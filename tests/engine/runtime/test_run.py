@@ -75,6 +75,14 @@ def test_key_and_choices_are_taken_up_as_they_were(numbers, tmp_path):
             run.freeze({"params": {"channels": ("a", "b")}}, {}, choices={"taken": [1, 2 + turn]})
 
 
+def test_a_setting_under_a_name_of_the_run_is_refused(numbers, tmp_path):
+    """The run's own entry would take its place, and two runs that differ in it would be one."""
+    with open_run(str(tmp_path / "out"), job="numbers", context=RunContext(progress="none")) as run:
+        run.plan(NumberSource(str(numbers)), records_per_shard=7, bytes_per_shard=1 << 20)
+        with pytest.raises(ValueError, match="cannot hold format, job: the run sets it"):
+            run.freeze({"format": "GT", "job": 1, "power": 2}, {})
+
+
 def test_changed_input_is_refused(numbers, tmp_path):
     own = tmp_path / "numbers.txt"
     own.write_text(numbers.read_text())

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engine import registry
+from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.errors import InputError
 from engine.genome.windows import reverse_complement
+from engine.models._folder import load_members
 from engine.models._info import HeadInfo
 from engine.scoring._contract import AlleleRow, ScoringUnit
 from engine.scoring.allele_effect import COMPONENT, AlleleEffect, AlleleEffectParams
+from engine.scoring.splice_delta import SpliceDelta, SpliceDeltaParams
 from tests.engine.scoring.stubs import fetch_from, model_info, window_texts
 from tests.toys import golden
+from tests.toys.sequence_runs import sequence_model
 
 WIDTH = 5
 COUNT = HeadInfo("count", ("A", "C", "G", "T"), "softplus", "paired", ((0, 3), (1, 2)))
@@ -140,6 +146,65 @@ def test_not_a_number_is_rejected():
 def test_long_alleles_are_rejected():
     scorer = AlleleEffect(AlleleEffectParams(max_allele_length=3), model_info(4, COUNT))
     assert scorer.prepare(ScoringUnit("c", 20, 0, "AAAA", "A"), fetch_from(TEXT)).reason == "allele_too_long"
+
+
+def whole_sequence(folder, **params):
+    """A network with one answer for a sequence, and that answer for any text."""
+    info = sequence_model(folder, **params)
+    (member,) = load_members(info)
+    encoder = OneHot(OneHotParams())
+
+    def answer(text):
+        with torch.no_grad():
+            return member(encoder.tensor(torch.from_numpy(encoder.encode(text))[None]))["class"][0].numpy()
+
+    return info, answer
+
+
+@pytest.mark.parametrize(
+    ("ref", "alt", "alt_window"),
+    [
+        ("A", "G", TEXT[:5] + "G" + TEXT[6:]),
+        # After an insertion or deletion the reference goes on: the windows stay of one length.
+        ("A", "ATT", TEXT[:5] + "ATT" + TEXT[6:18]),
+        ("AAA", "A", TEXT[:5] + "A" + TEXT[8:] + "NN"),
+    ],
+)
+@pytest.mark.parametrize("both", [False, True])
+def test_a_head_for_the_whole_sequence_reads_the_window_with_and_without(tmp_path, ref, alt, alt_window, both):
+    info, answer = whole_sequence(tmp_path / "model")
+    scorer = AlleleEffect(AlleleEffectParams(window_bp=12, both_strands=both), info)
+    prepared = scorer.prepare(ScoringUnit("c", 20, 5, ref, alt), fetch_from(TEXT))
+    windows = window_texts(scorer, prepared, fetch_from(TEXT), 0)
+    assert windows[:2] == [TEXT[:12], alt_window[:12]]
+    found = scorer.score(prepared, [{"class": answer(text)} for text in windows])
+    change = answer(alt_window[:12]) - answer(TEXT[:12])
+    if both:
+        turned = answer(reverse_complement(alt_window[:12])) - answer(reverse_complement(TEXT[:12]))
+        change = (change + turned) / 2
+    assert found == pytest.approx(change.tolist(), abs=1e-6)
+    assert found[0] == pytest.approx(-found[1], abs=1e-6), "two classes share one probability"
+
+
+def test_the_window_is_that_of_training_unless_given(tmp_path):
+    info, _ = whole_sequence(tmp_path / "model")
+    with pytest.raises(InputError, match=r"does not say how long the sequences were.*set window_bp"):
+        AlleleEffect(AlleleEffectParams(), info)
+    known = replace(info, extra={"longest_sequence": 9})
+    prepared = AlleleEffect(AlleleEffectParams(), known).prepare(ScoringUnit("c", 20, 5, "A", "G"), fetch_from(TEXT))
+    assert prepared.contrasts[0].high - prepared.contrasts[0].low == 9
+    placed, _ = whole_sequence(tmp_path / "placed", pool="place", length=11)
+    AlleleEffect(AlleleEffectParams(window_bp=11), placed)
+    with pytest.raises(InputError, match="window of 12 bp is longer than the 11 the network takes"):
+        AlleleEffect(AlleleEffectParams(window_bp=12), placed)
+
+
+def test_one_answer_has_no_bases_to_compare(tmp_path):
+    info, _ = whole_sequence(tmp_path / "model")
+    with pytest.raises(InputError, match=r"one answer for a whole window.*use the reduction difference or log_ratio"):
+        AlleleEffect(AlleleEffectParams(reduction="max_abs_over_window", window_bp=12), info)
+    with pytest.raises(InputError, match=r"this scorer reads every position; use the scorer allele_effect"):
+        SpliceDelta(SpliceDeltaParams(head="class"), info)
 
 
 def test_tags_hold_one_value_per_alt():

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import Any
 from unittest.mock import patch
 
@@ -38,52 +37,7 @@ from tests.engine.scoring.report_parts import (
     make_table,
     splice,
 )
-
-
-class Page(HTMLParser):
-    """Texts by data-key, texts of numeric cells without a key, and tags."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.keyed: dict[str, str] = {}
-        self.loose: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._stack: list[tuple[str, str | None, bool]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        self.tags.append((tag, named))
-        if tag in ("meta", "line", "rect", "circle", "polyline", "link", "img"):
-            return
-        classes = (named.get("class") or "").split()
-        is_number = tag == "td" and "num" in classes and "rank" not in classes
-        self._stack.append((tag, named.get("data-key"), is_number))
-        if named.get("data-key") is not None:
-            assert named["data-key"] not in self.keyed, f"key {named['data-key']} stands twice"
-            self.keyed[str(named["data-key"])] = ""
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._stack and self._stack[-1][0] == tag:
-            self._stack.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self._stack and self._stack[-1][0] == "style":
-            return
-        self.words.append(data)
-        keys = [key for _, key, _ in self._stack if key is not None]
-        if keys:
-            self.keyed[keys[-1]] += data
-        elif any(cell for _, _, cell in self._stack) and re.search(r"\d", data):
-            self.loose.append(data.strip())
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
+from tests.toys.pages import Page
 
 
 def _value(text: str) -> float:

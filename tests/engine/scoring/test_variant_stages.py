@@ -31,6 +31,7 @@ from engine.scoring._variant_stages import VariantStages
 from schemas.states import NOT_APPLICABLE_REASONS, REJECT_REASONS, STATES
 from schemas.tables import REJECTS
 from tests.toys import genome, models
+from tests.toys.sequence_runs import sequence_model
 
 OURS = b"RPL_"
 
@@ -700,3 +701,16 @@ def test_scorers_share_the_common_columns(world):
     first, second = (run(stages_of(world, **given))[0].table for given in SCORERS[2:])
     names = first.column_names[:16]
     assert first.select(names).equals(second.select(names))
+
+
+def test_a_model_of_proteins_reads_no_variants(tmp_path):
+    sequence_model(tmp_path / "model", encoder="protein_tokens", num_tokens=21, in_channels=1, symmetry="stranded")
+    stages = VariantStages(
+        input_path="variants.vcf",
+        reference_path="genome.fa",
+        model=str(tmp_path / "model"),
+        scorer="allele_effect",
+        params={"window_bp": 9},
+    )
+    with pytest.raises(InputError, match="encoder 'protein_tokens' reads protein, and variants are of DNA"):
+        stages.open_component()

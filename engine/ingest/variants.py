@@ -1,0 +1,196 @@
+"""A VCF's way into checked shards: what a worker makes of a shard, and what the commit makes of all parts."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.io._vcf_header import filter_ids
+from engine.io.source import Shard
+from engine.io.vcf import header_contigs
+from engine.io.vcf_columns import Columns, ColumnSource, open_columns
+from engine.io.vcf_zarr import Measures, StoreFacts, check_names, write_store
+from engine.runtime.commit import Parts, Report
+from engine.runtime.receipts import Totals
+from engine.runtime.run import Run, noted_versions
+from engine.runtime.stages import ShardOutput
+from engine.storage.store import Store
+from schemas import states, tables
+
+JOB = "ingest_variants"
+SCHEMA_NAME = "variant_sites"
+STORE = "variants.zarr"
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class VariantStages:
+    """What is asked of every shard; picklable.
+
+    Attributes:
+        path: the VCF, local.
+        columns: what to take from each record.
+    """
+
+    path: str
+    columns: Columns
+
+    def open_reader(self) -> Callable[[Shard], Shard]:
+        """A shard is read where it is parsed: its text would cost more to pass on than to inflate there."""
+        return _same
+
+    def open_scorer(self) -> Callable[[Shard], ShardOutput]:
+        """Read, parse and account for a shard."""
+        source = open_columns(self.path)
+        return lambda shard: self._parse(source, shard)
+
+    def _parse(self, source: ColumnSource, shard: Shard) -> ShardOutput:
+        sites = source.read_sites(shard, self.columns)
+        rejected = sites.rejects.num_rows
+        counts = {states.KEPT: sites.table.num_rows - rejected, states.REJECTED: rejected}
+        return ShardOutput(
+            table=sites.table,
+            rejects=sites.rejects,
+            body=None,
+            body_rows=0,
+            records_in=sites.table.num_rows,
+            states={state: count for state, count in counts.items() if count},
+            reasons=dict(sorted(Counter(sites.rejects["reason"].to_pylist()).items())),
+        )
+
+
+def _same(shard: Shard) -> Shard:
+    return shard
+
+
+def result_key(columns: Columns, *, records_per_shard: int, bytes_per_shard: int) -> dict[str, Any]:
+    """Everything that can change a result, but the input's digest."""
+    return {
+        "version": RESULT_VERSION,
+        "tables": [tables.VARIANT_SITES_VERSION, tables.REJECTS_VERSION, tables.PLAN_VERSION],
+        "info_fields": [[one.id, one.number, one.type] for one in columns.infos],
+        "genotypes": columns.genotypes,
+        "format_fields": [[one.id, one.number, one.type] for one in columns.formats],
+        "records_per_shard": records_per_shard,
+        "bytes_per_shard": bytes_per_shard,
+    }
+
+
+def facts(source: ColumnSource, columns: Columns) -> dict[str, Any]:
+    """What the manifest tells of the run."""
+    return {
+        "table_schema": f"{SCHEMA_NAME} {tables.VARIANT_SITES_VERSION}",
+        "info": [asdict(one) for one in columns.infos],
+        "format": [asdict(one) for one in columns.formats],
+        "samples": len(source.samples) if columns.has_calls else 0,
+    }
+
+
+def check_store(source: ColumnSource, columns: Columns) -> None:
+    """Raise InputError for fields that the store could not hold."""
+    if columns.has_calls:
+        check_names(columns.infos, "INFO", path=source.path)
+        check_names(columns.formats, "FORMAT", path=source.path)
+
+
+def finish(
+    run: Run, source: ColumnSource, columns: Columns, *, threads: int
+) -> Callable[[Parts, Store], Mapping[str, int]]:
+    """The writer of the result files: the VCF Zarr store where values of samples are asked for."""
+
+    def write(parts: Parts, store: Store) -> Mapping[str, int]:
+        if not columns.has_calls:
+            return {}
+        store_facts, measures = _store_facts(run, source, columns), Measures()
+        for table in parts.tables(store_facts.measured_columns()):
+            measures.add(table, store_facts)
+        sink = _Below(STORE, store)
+        write_store(sink, store_facts, measures, parts.tables(), threads=threads)
+        return dict.fromkeys(sink.names, -1)
+
+    return write
+
+
+class _Below:
+    """A folder of the run's output; keeps the names of what is put there."""
+
+    def __init__(self, folder: str, store: Store) -> None:
+        self.names: list[str] = []
+        self._folder = folder
+        self._store = store
+
+    def put(self, name: str, data: bytes) -> None:
+        self._store.put(self._noted(name), data)
+
+    def scratch(self) -> Path:
+        return self._store.scratch()
+
+    def put_file(self, local: Path, name: str) -> None:
+        self._store.put_file(local, self._noted(name))
+
+    def _noted(self, name: str) -> str:
+        self.names.append(f"{self._folder}/{name}")
+        return self.names[-1]
+
+
+def _store_facts(run: Run, source: ColumnSource, columns: Columns) -> StoreFacts:
+    return StoreFacts(
+        header=source.header.decode(),
+        samples=source.samples,
+        contigs={
+            **header_contigs(source.header),
+            **{n: None for n in run.contigs if n not in header_contigs(source.header)},
+        },
+        filters=filter_ids(source.header),
+        infos=columns.infos,
+        genotypes=columns.genotypes,
+        formats=columns.formats,
+    )
+
+
+def report(
+    run: Run, source: ColumnSource, columns: Columns, *, command: str
+) -> Callable[[Parts, Totals, Mapping[str, float]], Report]:
+    """The maker of the data card, as JSON and as a page."""
+
+    def make(_: Parts, totals: Totals, timings: Mapping[str, float]) -> Report:
+        wall, cpu = timings.get("execute_s", 0.0), timings.get("cpu_s", 0.0)
+        content = {
+            "input": {"path": source.path, "sha256": run.input_digest, "records": run.num_records},
+            "result_key": run.result_key,
+            "records": dict(totals.states),
+            "rejected": dict(totals.reasons),
+            "contigs": dict(run.contigs),
+            "columns": {one.name: str(one.type) for one in columns.schema()},
+            "samples": len(source.samples),
+            "genotypes": STORE if columns.has_calls else None,
+            "timings": {name: round(seconds, 3) for name, seconds in sorted(timings.items())},
+            "records_per_s": round(run.num_records / wall, 1) if wall else 0.0,
+            "records_per_cpu_s": round(run.num_records / cpu, 1) if cpu else 0.0,
+            "versions": noted_versions(),
+            "command": command,
+        }
+        return Report(_page(content), content)
+
+    return make
+
+
+def _page(content: Mapping[str, Any]) -> str:
+    """The card as a page: one table, nothing fetched from elsewhere."""
+    rows = "\n".join(f"<tr><th>{html.escape(name)}</th><td>{_cell(value)}</td></tr>" for name, value in content.items())
+    style = "body{font:15px sans-serif;margin:2em}th{text-align:left;vertical-align:top;padding:.2em 1em .2em 0}"
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Variants taken in</title>\n'
+        f"<style>{style}</style>\n<h1>Variants taken in</h1>\n<table>\n{rows}\n</table>\n"
+        "<p>Research use only; not a medical device.</p></html>\n"
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return "<br>".join(f"{html.escape(str(key))}: {_cell(one)}" for key, one in value.items()) or "none"
+    return html.escape(f"{value:,}" if isinstance(value, int) else str(value))

@@ -1,0 +1,69 @@
+"""Dropout whose mask belongs to the sample: the same for any number of workers, any batch it comes in, any padding.
+
+Each element's fate is a hash of (sample seed, layer, position, channel) by the finaliser of SplitMix64 (Steele, Lea and
+Flood 2014, "Fast splittable pseudorandom number generators"), in wrapping int64 arithmetic.
+
+Shape letters: B batch, C channels, L length.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, arange, int64, nn
+
+_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number
+_FIRST = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_SECOND = -7723592293110705685  # 0x94D049BB133111EB
+
+
+class SampleDropout(nn.Module):
+    """Drops elements of (B, C) or (B, C, L) with probability `rate`; does nothing in eval mode.
+
+    Seeds come from `set_sample_seeds`, before each forward pass in training mode.
+    """
+
+    def __init__(self, rate: float, *, layer: int) -> None:
+        super().__init__()
+        self.rate = rate
+        # Wrapped to a signed number of 64 bits, as the tensors' arithmetic does.
+        self._of_layer = ((layer + 1) * _GAMMA + (1 << 63)) % (1 << 64) - (1 << 63)
+        self.seeds_B: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The shape of x.
+
+        Raises:
+            ValueError: in training mode, no seeds were set for a batch of this size.
+        """
+        if not self.training or self.rate == 0:
+            return x
+        if self.seeds_B is None or len(self.seeds_B) != len(x):
+            raise ValueError(f"dropout needs the seeds of its {len(x)} samples: call set_sample_seeds first")
+        return x * self._keep(x) / (1 - self.rate)
+
+    def _keep(self, x: Tensor) -> Tensor:
+        assert self.seeds_B is not None
+        seeds_B = _mixed(self.seeds_B + self._of_layer)
+        # Numbered by position first, so that padding leaves an element its number.
+        index = arange(x.shape[1], device=x.device, dtype=int64)
+        if x.dim() == 3:
+            index = index[:, None] + arange(x.shape[2], device=x.device, dtype=int64)[None, :] * x.shape[1]
+        bits = _mixed(seeds_B.view(-1, *[1] * (x.dim() - 1)) + index * _GAMMA)
+        return ((bits >> 40) & 0xFFFFFF) >= round(self.rate * (1 << 24))
+
+
+def _mixed(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 30)) * _FIRST
+    x = (x ^ _shifted(x, 27)) * _SECOND
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Logical shift to the right: the sign is not drawn in."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def set_sample_seeds(model: nn.Module, seeds_B: Tensor) -> None:
+    """Give every dropout of a model the seeds (B,) int64 of the samples that come next."""
+    for module in model.modules():
+        if isinstance(module, SampleDropout):
+            module.seeds_B = seeds_B

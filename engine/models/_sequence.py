@@ -1,0 +1,273 @@
+"""What networks that give one answer per sequence share: input, masks, pooling and the head.
+
+A padded position is zero wherever a neighbour could read it, and left out of every sum: padding never changes an
+output but for rounding.
+
+Shape letters: B batch, A alphabet, C channels, L length, K outputs, H hidden.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.models._info import HeadInfo
+from engine.models._sample_dropout import SampleDropout
+
+POOLS = ("max", "mean", "attention", "place")
+ACTIVATIONS = ("softmax", "sigmoid", "softplus", "identity")
+
+
+@dataclass(frozen=True)
+class SequenceParams:
+    """Attributes:
+    outputs: names of the outputs.
+    activation: "softmax", "sigmoid", "softplus" or "identity".
+    in_channels: channels of the encoder.
+    num_tokens: letters of an encoder that gives tokens, which are embedded; 0 for one-hot input.
+    head: name of the head.
+    symmetry: as HeadInfo has it.
+    meaning: what a value says, with its unit.
+    channels: width of the network.
+    dropout: share of elements dropped in training.
+    pool: how positions become one answer: "max", "mean", "attention" (weights learned from content), "place" (every
+        position has weights of its own: for sequences aligned on something, such as a start site), or several of them
+        side by side, as "place+mean".
+    length: for "place": the longest sequence it takes, in letters; 0 otherwise.
+    bin_width: for "place": so many neighbouring positions share weights, by their maximum.
+    hidden: width of a layer between pooling and outputs; 0 for none.
+    """
+
+    outputs: tuple[str, ...] = ("value",)
+    activation: str = "identity"
+    in_channels: int = 4
+    num_tokens: int = 0
+    head: str = "value"
+    symmetry: str = "stranded"
+    meaning: str = ""
+    channels: int = 64
+    dropout: float = 0.1
+    pool: str = "max"
+    length: int = 0
+    bin_width: int = 1
+    hidden: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", tuple(str(name) for name in self.outputs))
+        check_count(self, "in_channels", "channels", "bin_width", low=1)
+        check_count(self, "num_tokens", "length", "hidden", low=0)
+        self._check_pools()
+        check_choice(self, "activation", ACTIVATIONS)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be 0 or more and below 1, found {self.dropout!r}")
+        if self.num_tokens and self.in_channels != 1:
+            raise ValueError(f"tokens come in 1 channel, found in_channels {self.in_channels}")
+        if ("place" in self.pools) != (self.length > 0):
+            raise ValueError(f"length goes with pool 'place' and with it alone, found {self.length} and {self.pool!r}")
+        head_info(self)  # refuses names and symmetry that do not fit
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The pools that lie side by side."""
+        return tuple(self.pool.split("+"))
+
+    @property
+    def entering(self) -> int:
+        """Channels that `enter` gives."""
+        return self.channels if self.num_tokens else self.in_channels
+
+    def places(self, length: Any) -> Any:
+        """Positions that the trunk gives for so many letters, a number or a tensor of them."""
+        return length
+
+    def _check_pools(self) -> None:
+        if len(set(self.pools)) != len(self.pools) or not set(self.pools) <= set(POOLS):
+            raise ValueError(f"pool must be one of {', '.join(POOLS)}, or some joined by +, found {self.pool!r}")
+
+
+def check_count(params: Any, *names: str, low: int) -> None:
+    """Refuse whole numbers below `low`, unreasonably large ones and whatever is no whole number."""
+    for name in names:
+        value = getattr(params, name)
+        if type(value) is not int or not low <= value <= 1 << 20:
+            raise ValueError(f"{name} must be a whole number from {low} to {1 << 20}, found {value!r}")
+
+
+def check_choice(params: Any, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the known ones."""
+    if getattr(params, name) not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, found {getattr(params, name)!r}")
+
+
+def head_info(params: SequenceParams) -> HeadInfo:
+    """The one head: a value per output for the whole sequence."""
+    return HeadInfo(
+        name=params.head,
+        channels=params.outputs,
+        activation=params.activation,
+        symmetry=params.symmetry,
+        meaning=params.meaning,
+        level="sequence",
+    )
+
+
+def activate(logits_BK: Tensor, activation: str) -> Tensor:
+    """Logits to values, in float32."""
+    logits_BK = logits_BK.float()
+    if activation == "softmax":
+        return logits_BK.softmax(dim=1)
+    if activation == "sigmoid":
+        return logits_BK.sigmoid()
+    return F.softplus(logits_BK) if activation == "softplus" else logits_BK
+
+
+class SequenceNet(nn.Module):
+    """Base of the networks: a subclass gives `trunk` and registers it; everything else is the same for all."""
+
+    RESULT_VERSION = 1
+
+    def __init__(self, params: SequenceParams) -> None:
+        super().__init__()
+        self.params: Any = params
+        self.enter = _Enter(params)
+        self.answer = _Answer(params)
+
+    @staticmethod
+    def heads(params: SequenceParams) -> dict[str, HeadInfo]:
+        """The one head, by name."""
+        return {params.head: head_info(params)}
+
+    @staticmethod
+    def context_bp(params: SequenceParams) -> int:  # noqa: ARG004 - other architectures need them
+        """None is used up: the whole sequence is read."""
+        return 0
+
+    @staticmethod
+    def most_letters(params: SequenceParams) -> int | None:
+        """The longest sequence it takes; None for any."""
+        return params.length or None
+
+    @staticmethod
+    def input_channels(params: SequenceParams) -> int:
+        """Channels the encoder must give."""
+        return params.in_channels
+
+    def forward(self, x: Tensor, lengths_B: Tensor | None = None) -> dict[str, Tensor]:
+        """(B, A, L) one-hot float or (B, 1, L) tokens int64 -> {head: (B, K)}, activated, float32.
+
+        Args:
+            x: what the encoder gives.
+            lengths_B: int64, letters of each sequence, 1 to L; what follows them is padding. None: no padding.
+        """
+        return {self.params.head: activate(self.logits(x, lengths_B), self.params.activation)}
+
+    def logits(self, x: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """(B, K) before the activation, float32."""
+        self._check_length(x.shape[-1], lengths_B)
+        mask_BL = None if lengths_B is None else mask_of(lengths_B, x.shape[-1])
+        y_BCL = self.trunk(self.enter(x, mask_BL), mask_BL, lengths_B)
+        places = self.params.places
+        shrunk_BL = None if lengths_B is None else mask_of(places(lengths_B), y_BCL.shape[-1])
+        logits_BK: Tensor = self.answer(y_BCL, shrunk_BL)
+        return logits_BK.float()
+
+    def _check_length(self, width: int, lengths_B: Tensor | None) -> None:
+        longest = width if lengths_B is None else int(lengths_B.max())
+        if "place" in self.params.pools and longest > self.params.length:
+            what = f"a sequence of {longest} letters is longer than the {self.params.length} letters the network takes"
+            raise ValueError(what)
+
+    @abstractmethod
+    def trunk(self, x_BEL: Tensor, mask_BL: Tensor | None, lengths_B: Tensor | None) -> Tensor:
+        """(B, E, L) as it entered, zero where there is no letter -> (B, C, params.places(L)), zero there too."""
+
+    def set_bias(self, bias_K: Tensor) -> None:
+        """Where training begins: the logits of a network that has seen the targets' frequencies alone."""
+        with torch.no_grad():
+            self.answer.final.bias.copy_(bias_K)
+
+
+def mask_of(lengths_B: Tensor, length: int) -> Tensor:
+    """(B, L) boolean, true where a sequence has a letter."""
+    return torch.arange(length, device=lengths_B.device)[None, :] < lengths_B[:, None]
+
+
+def masked(x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """Zero where a sequence has no letter."""
+    return x_BCL if mask_BL is None else x_BCL.masked_fill(~mask_BL[:, None, :], 0)
+
+
+def _count(x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor | int:
+    return x_BCL.shape[2] if mask_BL is None else mask_BL.sum(dim=1, keepdim=True)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of one position of (B, C, L): no statistics of a batch."""
+
+    def forward(self, x_BCL: Tensor) -> Tensor:
+        """The shape of its argument."""
+        return super().forward(x_BCL.transpose(1, 2)).transpose(1, 2)
+
+
+class _Enter(nn.Module):
+    """Tokens embedded; one-hot columns as they are."""
+
+    def __init__(self, params: SequenceParams) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(params.num_tokens, params.channels) if params.num_tokens else None
+
+    def forward(self, x: Tensor, mask_BL: Tensor | None) -> Tensor:
+        return masked(x if self.embed is None else self.embed(x[:, 0]).transpose(1, 2), mask_BL)
+
+
+class _Answer(nn.Module):
+    """(B, C, L) -> (B, K)."""
+
+    def __init__(self, params: SequenceParams) -> None:
+        super().__init__()
+        self.params = params
+        self.weigh = nn.Conv1d(params.channels, 1, 1) if "attention" in params.pools else None
+        bins = -(-params.places(params.length) // params.bin_width)
+        width = params.channels * sum(bins if pool == "place" else 1 for pool in params.pools)
+        # After pooling: before it, positions without a signal would be made as loud as those with one.
+        self.norm = nn.LayerNorm(width)
+        self.dropout = SampleDropout(params.dropout, layer=1000)
+        self.hidden = nn.Linear(width, params.hidden) if params.hidden else None
+        self.hidden_dropout = SampleDropout(params.dropout, layer=1001)
+        self.final = nn.Linear(params.hidden or width, len(params.outputs))
+
+    def forward(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
+        x_BCL = masked(F.gelu(x_BCL), mask_BL)
+        y = self.dropout(
+            self.norm(torch.cat([self._pooled(pool, x_BCL, mask_BL) for pool in self.params.pools], dim=1))
+        )
+        if self.hidden is not None:
+            y = self.hidden_dropout(F.gelu(self.hidden(y)))
+        logits_BK: Tensor = self.final(y)
+        return logits_BK
+
+    def _pooled(self, pool: str, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
+        if pool == "max":
+            return (x_BCL if mask_BL is None else x_BCL.masked_fill(~mask_BL[:, None], -torch.inf)).amax(dim=2)
+        if pool == "place":
+            return self._in_place(x_BCL)
+        if pool == "mean":
+            return x_BCL.sum(dim=2) / _count(x_BCL, mask_BL)
+        assert self.weigh is not None
+        weights_B1L = self.weigh(x_BCL).float()
+        if mask_BL is not None:
+            weights_B1L = weights_B1L.masked_fill(~mask_BL[:, None], -torch.inf)
+        weighed_BC: Tensor = (x_BCL * weights_B1L.softmax(dim=2)).sum(dim=2)
+        return weighed_BC
+
+    def _in_place(self, x_BCL: Tensor) -> Tensor:
+        # A negative number cuts padding that no sequence reaches.
+        x_BCL = F.pad(x_BCL, (0, self.params.places(self.params.length) - x_BCL.shape[2]))
+        if self.params.bin_width > 1:
+            x_BCL = F.max_pool1d(x_BCL, self.params.bin_width, ceil_mode=True)
+        return x_BCL.flatten(1)

@@ -1,0 +1,1 @@
+"""Models made from data: sample plan, loop, tasks, checkpoints."""

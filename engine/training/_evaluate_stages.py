@@ -1,0 +1,262 @@
+"""An evaluation as the two stages that an executor runs: the rows to judge, and the model's outputs or former ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from engine.errors import DataError, InputError
+from engine.io.source import Shard
+from engine.models._info import HeadInfo
+from engine.runtime.stages import ShardOutput
+from engine.scoring._finished_rows import FinishedRows, RowSource
+from engine.scoring._predict_stages import (
+    KEPT_COLUMNS,
+    WEIGHT,
+    BatchReader,
+    BatchScorer,
+    PredictStages,
+    SequenceBatch,
+    Skipped,
+    not_kept,
+    rows_table,
+    shard_output,
+)
+from engine.scoring._prediction_columns import columns_of, value_column
+from engine.training._evaluation import Kind, kind_of
+from engine.training._sequence_set import SequenceSet, SplitTable
+from schemas import states, tables
+
+TRUTH_COLUMNS = tuple(one.name for one in tables.TRUTHS)
+
+
+@dataclass(frozen=True)
+class ChosenSplit:
+    """The rows that are judged.
+
+    Attributes:
+        path: split file.
+        names: which splits, such as "test".
+        fold: the fold whose held-out rows are called "validation"; None takes the file's own.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    fold: int | None = None
+
+    def load(self, digest: str) -> SplitTable:
+        """The split of every record of the set with this digest; see SplitTable.load."""
+        return SplitTable.load(self.path, SequenceSet(self.path, (), digest))
+
+
+def truth_column(head: HeadInfo) -> str:
+    """Which column of a set holds the truth of a head."""
+    if kind_of(head) == "classes":
+        return "label"
+    return "target" if len(head.channels) == 1 else "targets"
+
+
+def truths(column: Any, head: HeadInfo) -> NDArray[Any]:
+    """(N,) int64 number of the class, or (N, K) float64, of rows that `odd_truth` finds nothing in."""
+    if kind_of(head) == "classes":
+        number = {name: place for place, name in enumerate(head.channels)}
+        return np.array([number[name] for name in column.to_pylist()], np.int64)
+    values = [value if isinstance(value, list) else [value] for value in column.to_pylist()]
+    return np.array(values, np.float64).reshape(len(values), len(head.channels))
+
+
+def odd_truth(value: Any, head: HeadInfo) -> tuple[str, str] | None:
+    """Reason code and sentence where a row cannot be judged by this truth."""
+    kind: Kind = kind_of(head)
+    if kind == "classes":
+        if value is None:
+            return "missing_label", "the record has no label"
+        if value not in head.channels:
+            known = ", ".join(head.channels[:20])
+            return "unknown_label", f"label {value!r}, the model's classes are {known}"
+        return None
+    numbers = value if isinstance(value, list) else [value]
+    if value is None or None in numbers:
+        return "missing_target", "the record has no target"
+    wanted = len(head.channels)
+    if len(numbers) != wanted:
+        return "bad_target", f"{len(numbers)} targets, the model's head {head.name} has {wanted} channels"
+    if not np.isfinite(numbers).all():
+        return "bad_target", f"target {value!r} is no finite number"
+    if kind == "labels" and not set(numbers) <= {0.0, 1.0}:
+        return "bad_target", f"target {value!r}, wanted are 0 and 1"
+    return None
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """Which rows of a table are judged.
+
+    Attributes:
+        head: whose truth they need.
+        splits: the split of every record; None judges all.
+        names: the splits that are judged.
+        fold: as ChosenSplit has it.
+    """
+
+    head: HeadInfo
+    splits: SplitTable | None
+    names: tuple[str, ...]
+    fold: int | None
+
+    def __call__(self, table: pa.Table) -> dict[int, Skipped]:
+        """Why each of the other rows is not."""
+        skipped = not_kept(table)
+        skipped |= {row: one for row, one in self._others(table, set(skipped)).items() if row not in skipped}
+        for row, value in enumerate(table[truth_column(self.head)].to_pylist()):
+            odd = None if row in skipped else odd_truth(value, self.head)
+            if odd is not None:
+                skipped[row] = Skipped(states.REJECTED, *odd)
+        return skipped
+
+    def _others(self, table: pa.Table, left_out: set[int]) -> dict[int, Skipped]:
+        if self.splits is None:
+            return {}
+        rows = [row for row in range(table.num_rows) if row not in left_out]
+        records = table["record"].to_numpy()[rows]
+        names = self.splits.of(records, fold=self.fold, where="the set")
+        return {
+            row: Skipped(states.NOT_APPLICABLE, "other_split", f"the record is in the split {name}")
+            for row, name in zip(rows, names.tolist(), strict=True)
+            if name not in self.names
+        }
+
+
+@dataclass(frozen=True)
+class EvaluateStages:
+    """Everything both stages need; picklable, opened once per process.
+
+    Attributes:
+        sequences: the labelled set.
+        head: the judged one.
+        model: what gives its outputs; None where `predictions` does.
+        predictions: a finished run of the job predict over the same set.
+        split: the rows to judge; None judges all.
+    """
+
+    sequences: FinishedRows
+    head: HeadInfo
+    model: PredictStages | None = None
+    predictions: FinishedRows | None = None
+    split: ChosenSplit | None = None
+
+    def schema(self) -> pa.Schema:
+        """Columns of the table: PREDICTIONS, the truth, those of the head."""
+        return pa.schema([*tables.PREDICTIONS, *tables.TRUTHS, *columns_of(self.head)])
+
+    def source(self) -> RowSource:
+        """The set as a plannable input."""
+        columns = [*KEPT_COLUMNS, *TRUTH_COLUMNS, "sequence", "state"]
+        return RowSource(self.sequences, columns, weight=WEIGHT)
+
+    def choice(self) -> RowChoice:
+        """Which rows are judged; reads the split file."""
+        if self.split is None:
+            return RowChoice(self.head, None, (), None)
+        return RowChoice(self.head, self.split.load(self.sequences.digest), self.split.names, self.split.fold)
+
+    def open_reader(self) -> Callable[[Shard], Any]:
+        """See runtime.stages.Stages."""
+        if self.model is not None:
+            return BatchReader(self.source(), self.model.encoder(), self.model.limits(), self.choice())
+        assert self.predictions is not None
+        names = [one.name for one in columns_of(self.head)]
+        former = RowSource(self.predictions, ["record", "state", "reason", *names], weight=WEIGHT)
+        return FormerReader(self.source(), former, self.choice(), names)
+
+    def open_scorer(self) -> Callable[[Any], ShardOutput]:
+        """See runtime.stages.Stages."""
+        if self.model is None:
+            return FormerScorer(self.schema())
+        return BatchScorer(self.model.answerer(), [self.head], self.schema())
+
+
+@dataclass(frozen=True)
+class FormerReader:
+    """Rows of a set beside what a former run predicted for them.
+
+    Attributes:
+        source, former: the set, and the predictions.
+        choice: which rows are judged.
+        names: columns of the head.
+    """
+
+    source: RowSource
+    former: RowSource
+    choice: RowChoice
+    names: list[str]
+
+    def __call__(self, shard: Shard) -> SequenceBatch:
+        """All columns in one table, without anything for the model to do."""
+        table, found = self.source.read(shard), self.former.read(shard)
+        if not table["record"].equals(found["record"]):
+            what = "the predictions are of other records than the set"
+            raise DataError(what, where=self.former.rows.uri, fix="predict this set")
+        skipped = self.choice(table)
+        for row, (state, reason) in enumerate(
+            zip(found["state"].to_pylist(), found["reason"].to_pylist(), strict=True)
+        ):
+            if row not in skipped and state != states.SCORED:
+                skipped[row] = Skipped(state, reason, f"the predictions have none for this record: {reason}")
+        columns = table.drop_columns(["sequence", "state"])
+        for name in self.names:
+            columns = columns.append_column(name, found[name])
+        return SequenceBatch(columns, {}, skipped)
+
+
+@dataclass(frozen=True)
+class FormerScorer:
+    """Builds the table of a shard from predictions that are there."""
+
+    schema: pa.Schema
+
+    def __call__(self, batch: SequenceBatch) -> ShardOutput:
+        kept = pa.array([row not in batch.skipped for row in range(batch.columns.num_rows)])
+        first = [*tables.PREDICTIONS.names, *TRUTH_COLUMNS]
+        names = [name for name in self.schema.names if name not in first]
+        arrays = [
+            pc.if_else(kept, batch.columns[name].combine_chunks(), pa.scalar(None, self.schema.field(name).type))
+            for name in names
+        ]
+        table = rows_table(batch.columns, batch.skipped, arrays, self.schema)
+        return shard_output(table, batch.skipped, ids=batch.columns["id"], notes={})
+
+
+def values_of(table: pa.Table, head: HeadInfo) -> NDArray[np.float64]:
+    """(N, K) of the head's channels."""
+    columns = [table[value_column(head, one)].to_numpy().astype(np.float64) for one in head.channels]
+    return np.stack(columns, axis=1)
+
+
+def head_of_facts(facts: Mapping[str, Any], name: str | None, *, where: str) -> HeadInfo:
+    """The judged head as the manifest of a prediction tells it; see `chosen_head`."""
+    return chosen_head([HeadInfo(**one) for one in facts["heads"]], name, where=where)
+
+
+def chosen_head(heads: list[HeadInfo], name: str | None, *, where: str) -> HeadInfo:
+    """The head of this name, or the only one.
+
+    Raises:
+        InputError: no such head, several and none named, or one with a value for every position.
+    """
+    known = ", ".join(one.name for one in heads)
+    if name is None and len(heads) > 1:
+        raise InputError("there are several heads", where=where, fix=f"name the judged one: {known}")
+    found = [one for one in heads if name in (None, one.name)]
+    if not found:
+        raise InputError(f"there is no head {name!r}", where=where, fix=f"it has: {known}")
+    if found[0].level == "position":
+        what = f"head {found[0].name!r} has a value for every position, and a sequence set one truth for each sequence"
+        raise InputError(what, where=where, fix="judge a head for the whole sequence")
+    return found[0]

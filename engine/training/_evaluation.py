@@ -1,0 +1,359 @@
+"""How well outputs fit the truth: figures with bootstrap intervals, over all rows, by class and by group.
+
+What is told follows from the head: softmax tells classes, sigmoid labels that do not exclude each other, anything else
+numbers. Every figure is a function of row weights (see engine/scoring/_metrics.py).
+
+Shape letters: N rows, K channels of the head.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.models._info import HeadInfo
+from engine.scoring._metrics import (
+    Floats,
+    Ints,
+    Statistic,
+    auroc_statistic,
+    bootstrap,
+    interval,
+    pearson_statistic,
+    spearman_statistic,
+)
+from engine.training import _metrics
+from schemas import tables
+
+Kind = Literal["classes", "labels", "numbers"]
+Bools = NDArray[np.bool_]
+ALL, CLASS, GROUP = "all", "class", "group"
+# A cell of fewer rows has no figures: they would say more of single rows than of the model.
+SMALL_CELL = 5
+NUM_LENGTH_BINS = 4
+# Groups of a column that have intervals: those with most rows. An audit by gene may have tens of thousands.
+MOST_INTERVALS = 50
+
+
+def kind_of(head: HeadInfo) -> Kind:
+    """What a head tells."""
+    if head.activation == "softmax":
+        return "classes"
+    return "labels" if head.activation == "sigmoid" else "numbers"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows with truth and outputs.
+
+    Attributes:
+        head: whose outputs.
+        values_NK: as activated.
+        truth: (N,) int64 number of the class, or (N, K) float64.
+        groups: for each column of the audit, each row's value; None where it has none.
+        clusters: rows that share a number are drawn together; None draws single rows.
+    """
+
+    head: HeadInfo
+    values_NK: Floats
+    truth: NDArray[Any]
+    groups: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    clusters: Ints | None = None
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return len(self.values_NK)
+
+    @property
+    def kind(self) -> Kind:
+        """What the head tells."""
+        return kind_of(self.head)
+
+    def positives(self) -> Bools:
+        """(N, K) whether a class or label is true of a row."""
+        if self.kind == "classes":
+            is_true_NK: Bools = self.truth[:, None] == np.arange(self.values_NK.shape[1])[None, :]
+            return is_true_NK
+        return np.asarray(self.truth > 0.5)
+
+    def rows(self, chosen_N: Bools) -> Judged:
+        """Some of the rows, without their groups."""
+        clusters = None if self.clusters is None else np.unique(self.clusters[chosen_N], return_inverse=True)[1]
+        return Judged(self.head, self.values_NK[chosen_N], self.truth[chosen_N], clusters=clusters)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number.
+
+    Attributes:
+        scope: "all", "class" (one class, label or number of the head) or "group".
+        column: of a group: the column of the audit; else empty.
+        name: of the class or group; else empty.
+        metric: which.
+        num: rows it is of.
+        num_positive: rows of the class or label among them; None where there is none.
+        value: None where it has none, as an area without a negative.
+        low, high: 95% bootstrap interval, None where there is none.
+    """
+
+    scope: str
+    column: str
+    name: str
+    metric: str
+    num: int
+    num_positive: int | None
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def key(self) -> str:
+        """Its name on the page and in tests."""
+        place = {ALL: ALL, CLASS: f"class.{self.name}", GROUP: f"group.{self.column}.{self.name}"}[self.scope]
+        return f"{place}.{self.metric}"
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Rows whose confidence lies in one bin of equal width.
+
+    Attributes:
+        num: rows.
+        confidence: their mean confidence.
+        observed: share of them that are right.
+    """
+
+    low: float
+    high: float
+    num: int
+    confidence: float
+    observed: float
+
+
+def overall_statistics(judged: Judged) -> dict[str, Statistic]:
+    """Metrics over all classes, labels or numbers together, by name."""
+    if judged.kind == "classes":
+        called_N, num = judged.values_NK.argmax(axis=1), judged.values_NK.shape[1]
+        by_class = _metrics.class_statistics(judged.truth, called_N, num)
+        macro = {
+            f"{name}_macro": _of_confusion(judged.truth, called_N, num, _macro(figure))
+            for name, figure in (("precision", _precision), ("recall", _recall))
+        }
+        ranked = _metrics.ranking_statistics(judged.values_NK, judged.positives())
+        calibration = _metrics.calibration_statistic(*confidence(judged))
+        order = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "mcc", "auroc", "auprc")
+        found = {**by_class, **macro, **ranked}
+        return {**{name: found[name] for name in order}, "calibration_error": calibration}
+    each = [channel_statistics(judged, channel) for channel in range(judged.values_NK.shape[1])]
+    return {name: _metrics.mean_of([one[name] for one in each]) for name in each[0]}
+
+
+def channel_statistics(judged: Judged, channel: int) -> dict[str, Statistic]:
+    """Metrics of one class against the rest, one label, or one number."""
+    value_N = judged.values_NK[:, channel]
+    if judged.kind == "numbers":
+        return _number_statistics(value_N, np.asarray(judged.truth[:, channel], np.float64))
+    positive_N = judged.positives()[:, channel]
+    if judged.kind == "classes":
+        called_N = judged.values_NK.argmax(axis=1) == channel
+    else:
+        called_N = value_N > 0.5
+    truth_N, said_N = positive_N.astype(np.int64), called_N.astype(np.int64)
+    found = {
+        name: _of_confusion(truth_N, said_N, 2, _second(figure))
+        for name, figure in (("precision", _precision), ("recall", _recall), ("f1", _f1))
+    }
+    found["auroc"] = auroc_statistic(value_N, positive_N)
+    found["auprc"] = _metrics.auprc_statistic(value_N, positive_N)
+    if judged.kind == "labels":
+        both = _metrics.class_statistics(truth_N, said_N, 2)
+        found = {"accuracy": both["accuracy"], **found, "mcc": both["mcc"]}
+        found["calibration_error"] = _metrics.calibration_statistic(value_N, positive_N)
+    return found
+
+
+def _number_statistics(value_N: Floats, truth_N: Floats) -> dict[str, Statistic]:
+    error_N = value_N - truth_N
+
+    def mean(what_N: Floats) -> Statistic:
+        return lambda weights_N: float(weights_N @ what_N / weights_N.sum()) if weights_N.sum() else float("nan")
+
+    def explained(weights_N: Floats) -> float:
+        centre = float(weights_N @ truth_N / weights_N.sum()) if weights_N.sum() else float("nan")
+        spread = float(weights_N @ (truth_N - centre) ** 2)
+        return 1 - float(weights_N @ error_N**2) / spread if spread > 0 else float("nan")
+
+    return {
+        "pearson": pearson_statistic(value_N, truth_N),
+        "spearman": spearman_statistic(value_N, truth_N),
+        "r2": explained,
+        "mse": mean(error_N**2),
+        "mae": mean(np.abs(error_N)),
+    }
+
+
+def _of_confusion(truth_N: Ints, called_N: Ints, num: int, figure: Any) -> Statistic:
+    return lambda weights_N: figure(_metrics.confusion(truth_N, called_N, num, weights_N))
+
+
+def _share(part_K: Floats, whole_K: Floats) -> Floats:
+    """0 where there is no whole, as is the custom."""
+    return np.divide(part_K, whole_K, out=np.zeros_like(part_K), where=whole_K > 0)
+
+
+def _precision(counts_KK: Floats) -> Floats:
+    return _share(np.diag(counts_KK), counts_KK.sum(axis=0))
+
+
+def _recall(counts_KK: Floats) -> Floats:
+    return _share(np.diag(counts_KK), counts_KK.sum(axis=1))
+
+
+def _f1(counts_KK: Floats) -> Floats:
+    return _share(2 * np.diag(counts_KK), counts_KK.sum(axis=0) + counts_KK.sum(axis=1))
+
+
+def _macro(figure: Any) -> Any:
+    """Mean over the classes that are true or predicted somewhere."""
+
+    def of(counts_KK: Floats) -> float:
+        seen_K = counts_KK.sum(axis=0) + counts_KK.sum(axis=1) > 0
+        return float(figure(counts_KK)[seen_K].mean()) if seen_K.any() else float("nan")
+
+    return of
+
+
+def _second(figure: Any) -> Any:
+    """Of the positive one of two; no value where it is neither true nor predicted anywhere."""
+
+    def of(counts_KK: Floats) -> float:
+        return float(figure(counts_KK)[1]) if counts_KK[1].sum() + counts_KK[:, 1].sum() > 0 else float("nan")
+
+    return of
+
+
+def confidence(judged: Judged) -> tuple[Floats, Bools]:
+    """For the calibration: each answer's probability, and whether it is right; labels count one by one."""
+    if judged.kind == "classes":
+        return judged.values_NK.max(axis=1), judged.values_NK.argmax(axis=1) == judged.truth
+    return judged.values_NK.ravel(), judged.positives().ravel()
+
+
+def reliability(judged: Judged) -> tuple[Reliability, ...]:
+    """The bins that the calibration error sums over, those that hold rows."""
+    confidence_N, is_right_N = confidence(judged)
+    width = 1 / _metrics.NUM_BINS
+    bin_N = np.clip((confidence_N * _metrics.NUM_BINS).astype(np.int64), 0, _metrics.NUM_BINS - 1)
+    found = []
+    for number in np.unique(bin_N).tolist():
+        inside = bin_N == number
+        means = float(confidence_N[inside].mean()), float(is_right_N[inside].mean())
+        found.append(Reliability(number * width, (number + 1) * width, int(inside.sum()), *means))
+    return tuple(found)
+
+
+def confusion(judged: Judged) -> Ints:
+    """(K, K) rows, truth in rows and prediction in columns."""
+    called_N = judged.values_NK.argmax(axis=1)
+    return _metrics.confusion(judged.truth, called_N, judged.values_NK.shape[1]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made: so many samples, drawn with this seed; none where `samples` is 0."""
+
+    samples: int = 1000
+    seed: int = 0
+
+
+def evaluate(judged: Judged, how: Bootstrap) -> list[Figure]:
+    """Figures over all rows, by class and by group; groups with most rows first, lengths by size."""
+    figures = _figures(judged, overall_statistics(judged), how, scope=ALL)
+    positives_K = None if judged.kind == "numbers" else judged.positives().sum(axis=0)
+    for channel, name in enumerate(judged.head.channels):
+        if len(judged.head.channels) == 1:
+            break  # the same figures again
+        num = None if positives_K is None else int(positives_K[channel])
+        statistics = channel_statistics(judged, channel)
+        figures += _figures(judged, statistics, how, scope=CLASS, name=name, num_positive=num)
+    for column, values in judged.groups.items():
+        figures += _of_groups(judged, column, values, how)
+    return figures
+
+
+def _of_groups(judged: Judged, column: str, values: Sequence[str | None], how: Bootstrap) -> list[Figure]:
+    named = np.array(["" if value is None else value for value in values], dtype=object)
+    sizes = Counter(named.tolist())
+    figures = []
+    ordered = sorted(sizes, key=_shortest if column == "length" else lambda name: (-sizes[name], name))
+    for place, name in enumerate(ordered):
+        some = judged.rows(np.asarray(named == name, bool))
+        drawn = how if place < MOST_INTERVALS else replace(how, samples=0)
+        figures += _figures(some, overall_statistics(some), drawn, scope=GROUP, column=column, name=name)
+    return figures
+
+
+def _shortest(name: str) -> int:
+    """Of a quarter of the lengths."""
+    return int(name.partition(" ")[0].replace(",", ""))
+
+
+def _figures(
+    judged: Judged,
+    statistics: Mapping[str, Statistic],
+    how: Bootstrap,
+    *,
+    scope: str,
+    column: str = "",
+    name: str = "",
+    num_positive: int | None = None,
+) -> list[Figure]:
+    found = []
+    told = judged.size >= SMALL_CELL
+    values = _metrics.values_of(statistics, judged.size) if told else dict.fromkeys(statistics, float("nan"))
+    clusters = np.arange(judged.size) if judged.clusters is None else judged.clusters
+    # One cluster drawn whole gives the same value each time: that is no interval.
+    drawn_BS = None
+    if told and how.samples and len(np.unique(clusters)) > 1:
+        drawn_BS = bootstrap(list(statistics.values()), clusters, num_samples=how.samples, seed=how.seed)
+    for place, (metric, value) in enumerate(values.items()):
+        low, high = (float("nan"),) * 2 if drawn_BS is None else interval(drawn_BS[:, place])
+        numbers = (_plain(value), _plain(low), _plain(high))
+        found.append(Figure(scope, column, name, metric, judged.size, num_positive, *numbers))
+    return found
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def length_bins(lengths_N: Ints) -> list[str]:
+    """Each row's quarter of the lengths, such as "60 to 80"; equal lengths are never parted."""
+    if not len(lengths_N):
+        return []
+    edges = np.unique(np.quantile(lengths_N, np.linspace(0, 1, NUM_LENGTH_BINS + 1)[1:], method="lower"))
+    place_N = np.searchsorted(edges, lengths_N)
+    names = {}
+    for place in np.unique(place_N).tolist():
+        inside = lengths_N[place_N == place]
+        low, high = int(inside.min()), int(inside.max())
+        names[place] = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return [names[place] for place in place_N.tolist()]
+
+
+def figures_table(figures: Sequence[Figure]) -> pa.Table:
+    """Rows of schemas.tables.EVALUATION."""
+    names = tables.EVALUATION.names
+    columns = [
+        pa.array([getattr(one, name) for one in figures], kind)
+        for name, kind in zip(names, tables.EVALUATION.types, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=tables.EVALUATION)

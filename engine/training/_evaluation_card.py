@@ -1,0 +1,56 @@
+"""What a model's card should say of an evaluation, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.scoring._page import count, real
+from engine.training._evaluation import ALL, CLASS, GROUP, Figure, Judged
+
+MAX_GROUPS = 30
+
+
+def card(judged: Judged, figures: Sequence[Figure], facts: Mapping[str, Any]) -> str:
+    """The text."""
+    splits = facts["split"]
+    rows = f"{count(judged.size)} rows of " + (f"the split {', '.join(splits)}" if splits else "the whole set")
+    lines = [
+        f"# Evaluation of {facts['model']}",
+        "",
+        "Research use only; not a medical device.",
+        "",
+        f"Head `{facts['head']}`, {rows}; set {facts['sequences_digest'][:12]}, model {facts['model_digest'][:12]}.",
+    ]
+    lines += [line for sentence in facts["cautions"] for line in ("", f"Beware: {sentence}.")]
+    lines += ["", *_table([one for one in figures if one.scope == ALL], "")]
+    for scope in (CLASS, GROUP):
+        columns = dict.fromkeys(one.column for one in figures if one.scope == scope)
+        for column in columns:
+            some = [one for one in figures if one.scope == scope and one.column == column]
+            lines += ["", f"## By {column or 'class'}", "", *_table(some, column or "class")]
+    return "\n".join(lines) + "\n"
+
+
+def _table(figures: Sequence[Figure], head: str) -> list[str]:
+    metrics = list(dict.fromkeys(one.metric for one in figures))
+    names = list(dict.fromkeys(one.name for one in figures))
+    cells = {(one.name, one.metric): one for one in figures}
+    lines = [
+        f"| {head or 'rows'} | n | " + " | ".join(metrics) + " |",
+        "|---" * (len(metrics) + 2) + "|",
+    ]
+    for name in names[:MAX_GROUPS]:
+        row = [cells[name, metric] for metric in metrics]
+        num = row[0].num if row[0].num_positive is None else row[0].num_positive
+        label = name.replace("|", "\\|") or ("all" if not head else "none")
+        lines.append(f"| {label} | {count(num)} | " + " | ".join(map(_cell, row)) + " |")
+    if len(names) > MAX_GROUPS:
+        lines += ["", f"and {len(names) - MAX_GROUPS} more in metrics.parquet"]
+    return lines
+
+
+def _cell(one: Figure) -> str:
+    if one.low is None:
+        return real(one.value)
+    return f"{real(one.value)} ({real(one.low, 2)} to {real(one.high, 2)})"

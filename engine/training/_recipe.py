@@ -1,0 +1,148 @@
+"""How a model is trained, in plain values: what the loop needs to know beside data, task and model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import registry
+from engine.training._batches import Augmentation, BatchLoader
+from engine.training._sample_plan import SamplePlan
+from engine.training._sequence_set import Split
+from engine.training._task import Task
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Attributes:
+    epochs: most of them.
+    batch_size: samples of an optimiser step, over all workers.
+    micro_batch: most samples a worker takes through the network at once; the rest of its share is accumulated.
+    optimiser: "adamw" (Loshchilov and Hutter 2019) or "sgd" with momentum 0.9.
+    learning_rate: at its highest.
+    weight_decay: of matrices and convolutions; not of biases and normalisations.
+    schedule: "constant", "linear" or "cosine", the last two down to zero at the last epoch's end.
+    warmup: share of all steps in which the rate rises from zero.
+    clip_norm: the longest gradient; 0 for no limit.
+    patience: epochs without a better monitored figure before training stops; 0 never stops.
+    monitor: "loss" or a metric of the task, on the validation rows.
+    seed: of weights, order, augmentation and dropout.
+    precision: "fp32", or "bf16" for operands of the network (weights and loss stay in float32).
+    checkpoint_steps: steps between checkpoints within an epoch.
+    window: samples that are shuffled with each other at least.
+    cache_bytes: most memory for row groups kept by a worker.
+    """
+
+    epochs: int
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    optimiser: str = "adamw"
+    weight_decay: float = 0.01
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    clip_norm: float = 1.0
+    patience: int = 0
+    monitor: str = "loss"
+    seed: int = 0
+    precision: str = "fp32"
+    checkpoint_steps: int = 500
+    window: int = 1 << 16
+    cache_bytes: int = 512 << 20
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """Learning rate of a step, counted over all epochs."""
+        warm = round(self.warmup * num_steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = (step - warm) / max(1, num_steps - warm)
+        share = 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.learning_rate * share
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything one training run is made of; picklable, the same for every worker.
+
+    Attributes:
+        recipe: how.
+        train, validation: rows.
+        task: what.
+        encoder: {"name", "params"}.
+        architecture: the model's name.
+        model_params: the model's own.
+        augmentation: of the training rows.
+        folder: the run's output.
+        member: which network of the ensemble; each has files of its own.
+    """
+
+    recipe: Recipe
+    train: Split
+    validation: Split
+    task: Task
+    encoder: Mapping[str, Any]
+    architecture: str
+    model_params: Mapping[str, Any]
+    augmentation: Augmentation
+    folder: Path
+    member: int = 0
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of this member's checkpoints."""
+        return self.folder / "checkpoints" / f"member-{self.member:02d}"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of this member's event files; TensorBoard shows the members side by side."""
+        return self.folder / "tensorboard" / f"member-{self.member:02d}"
+
+    @property
+    def stopped(self) -> Path:
+        """Folder for the batch at which the run stopped."""
+        return self.folder / "stopped"
+
+    def plan_of(self, split: Split) -> SamplePlan:
+        """The order of a split's rows."""
+        sizes = tuple(len(group.rows) for group in split)
+        return SamplePlan(sizes, self.recipe.seed, self.recipe.batch_size, self.recipe.window)
+
+    def train_plan(self) -> SamplePlan:
+        """The order of the training rows."""
+        return self.plan_of(self.train)
+
+    def train_loader(self) -> BatchLoader:
+        """Reads the training rows, augmented."""
+        return BatchLoader(
+            self.train,
+            self.train_plan(),
+            encoder=self.build_encoder(),
+            task=self.task,
+            seed=self.recipe.seed,
+            augmentation=self.augmentation,
+            cache_bytes=self.recipe.cache_bytes,
+        )
+
+    def build_encoder(self) -> Any:
+        """The encoder."""
+        return _built("encoders", self.encoder["name"], self.encoder["params"])
+
+    def build_model(self) -> Any:
+        """The network with its first, seeded weights, the logits being those of the targets' frequencies."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            model = _built("models", self.architecture, self.model_params)
+        model.set_bias(torch.as_tensor(self.task.bias(), dtype=torch.float32))
+        return model
+
+
+def _built(kind: str, name: str, values: Mapping[str, Any]) -> Any:
+    cls = registry.component(kind, name)
+    return cls(registry.build_params(cls, values, where=f"{kind} {name!r}"))

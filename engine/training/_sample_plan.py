@@ -1,0 +1,142 @@
+"""Which samples a training step sees: decided by seed, epoch and step, never by who asks or what arrives first.
+
+Samples lie in groups (row groups of Parquet parts). An epoch reads the groups in a drawn order and shuffles within
+windows of some groups, so that a step touches few groups however large the set is: memory holds one number per group
+and the places of one window, and any step can be asked for without those before it.
+
+Shape letters: G groups, W samples of a window, B samples of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+_ORDER_OF_GROUPS, _ORDER_OF_WINDOW = 0, 1
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """The order of one split of a data set.
+
+    A sample's id is its number among all samples, group after group.
+
+    Attributes:
+        group_sizes: samples in each group.
+        seed: of the order.
+        batch_size: samples of a step, over all workers together; the last step of an epoch may have fewer.
+        window: samples shuffled with each other at least; a window holds whole groups.
+    """
+
+    group_sizes: tuple[int, ...]
+    seed: int
+    batch_size: int
+    window: int = 1 << 16
+    _offsets: Ids = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.window < 1:
+            raise ValueError(f"batch_size and window must be 1 or more, found {self.batch_size} and {self.window}")
+        object.__setattr__(self, "_offsets", _starts(self.group_sizes))
+
+    @property
+    def num_samples(self) -> int:
+        """Of an epoch."""
+        return int(self._offsets[-1])
+
+    @property
+    def num_steps(self) -> int:
+        """Of an epoch."""
+        return -(-self.num_samples // self.batch_size)
+
+    def step(self, epoch: int, step: int) -> Ids:
+        """Ids (B,) of one step, all workers together.
+
+        Raises:
+            ValueError: no such step.
+        """
+        if not 0 <= step < self.num_steps:
+            raise ValueError(f"an epoch has steps 0 to {self.num_steps - 1}, found {step}")
+        begin = step * self.batch_size
+        return self._between(epoch, begin, min(begin + self.batch_size, self.num_samples))
+
+    def share(self, epoch: int, step: int, *, rank: int, num_workers: int) -> Ids:
+        """What one worker takes of a step: every num_workers-th sample from its rank on; may be empty."""
+        return self.step(epoch, step)[rank::num_workers]
+
+    def groups_of(self, ids: Ids) -> tuple[Ids, Ids]:
+        """Group of each id, and its place in that group."""
+        groups = np.searchsorted(self._offsets, ids, side="right") - 1
+        return groups, ids - self._offsets[groups]
+
+    def _between(self, epoch: int, begin: int, end: int) -> Ids:
+        order = _epoch_order(self.group_sizes, self.window, self.seed, epoch)
+        first = int(np.searchsorted(order.starts, begin, side="right")) - 1
+        pieces = []
+        for window in range(first, len(order.windows)):
+            start = int(order.starts[window])
+            if start >= end:
+                break
+            ids = _window_order(self.group_sizes, self.window, self.seed, epoch, window)
+            pieces.append(ids[max(0, begin - start) : end - start])
+        return np.concatenate(pieces)
+
+
+@dataclass(frozen=True)
+class _EpochOrder:
+    """windows: the groups of each; starts: place in the epoch of each window's first sample, and of the end."""
+
+    windows: tuple[Ids, ...]
+    starts: Ids
+
+
+def _starts(sizes: Sequence[int]) -> Ids:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.asarray(sizes, dtype=np.int64))])
+
+
+def _drawn(count: int, *key: int) -> Ids:
+    """A permutation of `count` numbers that is a function of the key alone."""
+    return np.random.default_rng(key).permutation(count).astype(np.int64)
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(sizes: tuple[int, ...], window: int, seed: int, epoch: int) -> _EpochOrder:
+    groups = _drawn(len(sizes), seed, epoch, _ORDER_OF_GROUPS)
+    windows, held, count = [], [], 0
+    for group in groups.tolist():
+        held.append(group)
+        count += sizes[group]
+        if count >= window:
+            windows.append(np.array(held, dtype=np.int64))
+            held, count = [], 0
+    if held:
+        windows.append(np.array(held, dtype=np.int64))
+    return _EpochOrder(tuple(windows), _starts([sum(sizes[group] for group in one.tolist()) for one in windows]))
+
+
+@lru_cache(maxsize=4)
+def _window_order(sizes: tuple[int, ...], window: int, seed: int, epoch: int, number: int) -> Ids:
+    offsets = _starts(sizes)
+    groups = _epoch_order(sizes, window, seed, epoch).windows[number]
+    ids = np.concatenate([np.arange(offsets[group], offsets[group + 1]) for group in groups])
+    return ids[_drawn(len(ids), seed, epoch, _ORDER_OF_WINDOW, number)]
+
+
+def sample_seeds(records: Ids, *, seed: int, epoch: int) -> Ids:
+    """A seed (N,) for whatever is drawn for each sample in an epoch: augmentation, dropout.
+
+    SplitMix64's finaliser (Steele, Lea and Flood 2014) over record, epoch and seed.
+    """
+    start = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    with np.errstate(over="ignore"):
+        x = start + records.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        made: Ids = (x ^ (x >> np.uint64(31))).astype(np.int64)
+    return made

@@ -1,0 +1,462 @@
+"""A training run from its parts to a model folder.
+
+<output>/
+  run.json              the spec, and the key that a resumed run must have: every setting and digest that counts
+  checkpoints/          last and best, of each member, until the run is finished
+  tensorboard/          curves and confusion matrices
+  outputs.parquet       what the model gives for validation and test rows, beside the truth
+  metrics.json          history, and the figures of every split with intervals
+  model/                the model folder
+  report.json           seals what holds times: log, curves, spec
+  manifest.json         written last; seals the results, and makes the run finished. The checkpoints are then removed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine import registry
+from engine.errors import DataError, InputError
+from engine.io.parquet import write_table
+from engine.models._folder import ModelCard, save_model_folder
+from engine.models._info import ModelInfo, open_model
+from engine.runtime import layout
+from engine.runtime.commit import commit_results
+from engine.runtime.run import Run
+from engine.storage.store import LocalStore
+from engine.training import _checkpoints, _metrics, _workers
+from engine.training._batches import Augmentation
+from engine.training._crew import Crew
+from engine.training._frozen_run import freeze_run, plain, remove
+from engine.training._recipe import Recipe, Setup
+from engine.training._sequence_set import SequenceSet, Split, SplitTable, index_splits, open_set, read_group
+from engine.training.loop import Outputs, predict
+from schemas import tables
+
+JOB = "train_model"
+MODEL, METRICS, OUTPUTS = "model", "metrics.json", "outputs.parquet"
+CHECKPOINTS = "checkpoints"
+RESULTS = ("model/", METRICS, OUTPUTS, "tensorboard/", "checkpoints/", "stopped/")
+# What moves losses by rounding alone, as the number of workers does, or not at all.
+_NOT_IN_KEY = ("cache_bytes", "checkpoint_steps", "micro_batch")
+# What the data and the task decide, and no one else.
+DECIDED = ("outputs", "activation", "in_channels", "num_tokens", "head", "symmetry")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component as a spec names it."""
+
+    name: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the model folder says that no figure tells."""
+
+    name: str
+    licence: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Attributes:
+    data, splits: paths of the sequence set and of the split file.
+    fold: which fold is held out; None takes the split file's own validation rows.
+    inner_fold: of nested folds, which inner one validates; the fold is then tested.
+    allow_empty_classes: whether validation and test rows may lack a class.
+    task, encoder, model: by name.
+    recipe: how.
+    augmentation: of the training rows.
+    members: networks of the ensemble, each with the next seed.
+    card: of the model folder.
+    output: local folder.
+    """
+
+    data: str
+    splits: str
+    fold: int | None
+    task: Component
+    encoder: Component
+    model: Component
+    recipe: Recipe
+    augmentation: Augmentation
+    members: int
+    card: Card
+    output: Path
+    allow_empty_classes: bool = False
+    inner_fold: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """Attributes:
+    model: the model folder.
+    metrics: content of metrics.json.
+    already_finished: nothing was computed.
+    """
+
+    model: ModelInfo
+    metrics: Mapping[str, Any]
+    already_finished: bool
+    uri: str
+
+    def lines(self) -> list[str]:
+        """What the command says at the end."""
+        done = "finished before, nothing to do" if self.already_finished else "finished"
+        found = [f"{self.uri}: {done}; model {self.model.digest[:12]}, {self.model.members} networks"]
+        for split in ("validation", "test"):
+            figures = self.metrics["figures"].get(split)
+            if figures:
+                found.append(f"  {split} ({figures['samples']:,} samples): {figures_text(figures['metrics'])}")
+        return [*found, *(f"  {self.uri}/{name}" for name in ("model/", METRICS, OUTPUTS, "tensorboard/"))]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job with its data opened: what the workers get, and what run.json keeps."""
+
+    setup: Setup
+    splits: Mapping[str, Split]
+    key: Mapping[str, Any]
+
+
+def prepare(job: TrainJob) -> Prepared:
+    """Open data, splits and components, and fit the task to the training rows.
+
+    Raises:
+        InputError: anything that does not go together, before a step is trained.
+    """
+    data = open_set(job.data)
+    table = SplitTable.load(job.splits, data)
+    splits = index_splits(data, table, fold=job.fold, inner_fold=job.inner_fold)
+    for name in ("train", "validation"):
+        if not splits[name]:
+            raise InputError(f"no row of the set is in the split {name!r}", where=job.splits, fix=_split_fix(job))
+    task = _fitted(job.task, splits["train"])
+    _check_targets(job, task, splits)
+    encoder_class = registry.component("encoders", job.encoder.name)
+    encoder = encoder_class(registry.build_params(encoder_class, job.encoder.params, where="key 'encoder.params'"))
+    job.augmentation.check(encoder)
+    params = _model_params(job, task, encoder, splits)
+    setup = Setup(
+        recipe=job.recipe,
+        train=splits["train"],
+        validation=splits["validation"],
+        task=task,
+        encoder={"name": job.encoder.name, "params": dict(job.encoder.params)},
+        architecture=job.model.name,
+        model_params=params,
+        augmentation=job.augmentation,
+        folder=job.output,
+    )
+    setup.build_model()
+    return Prepared(setup, splits, _key(job, setup, data, table))
+
+
+def _split_fix(job: TrainJob) -> str:
+    return "give a split file that has it" if job.fold is None else f"fold {job.fold} may not be in the split file"
+
+
+def _fitted(component: Component, train: Split) -> Any:
+    cls = registry.component("tasks", component.name)
+    params = registry.build_params(cls, component.params, where="key 'task.params'")
+    column = cls.column_of(params)
+    return cls.fit(params, (read_group(group, [column])[column] for group in train))
+
+
+def _check_targets(job: TrainJob, task: Any, splits: Mapping[str, Split]) -> None:
+    """Every target is read once before a step is trained, and every class must have rows to be judged by."""
+    for name, split in splits.items():
+        seen_K: Any = None
+        for group in split:
+            column = read_group(group, [task.column])[task.column]
+            truths_NK = task.truths(task.targets(column, records=group.records, where=group.part))
+            if truths_NK is not None:
+                found_K = truths_NK.any(axis=0)
+                seen_K = found_K if seen_K is None else seen_K | found_K
+        if seen_K is None or seen_K.all() or job.allow_empty_classes:
+            continue
+        absent = [output for output, seen in zip(task.outputs, seen_K, strict=True) if not seen]
+        place = f"the split {name!r}" + ("" if job.fold is None else f" (fold {job.fold})")
+        raise InputError(
+            f"class {absent[0]!r} has no row in {place}",
+            where=job.splits,
+            fix="stratify the split by class, or set data.empty_classes to allow",
+        )
+
+
+def _model_params(job: TrainJob, task: Any, encoder: Any, splits: Mapping[str, Split]) -> dict[str, Any]:
+    """The user's params and those that follow from data and task."""
+    for name in DECIDED:
+        if name in job.model.params:
+            what = f"{name!r} follows from the data and the task"
+            raise InputError(what, where="key 'model.params'", fix="leave it out")
+    made = {
+        **job.model.params,
+        "outputs": task.outputs,
+        "activation": task.activation,
+        "in_channels": encoder.channels,
+        "num_tokens": getattr(encoder, "num_tokens", 0),
+        "head": task.head,
+        # A network that has learned both strands may be averaged over them.
+        "symmetry": "symmetric" if job.augmentation.reverse_complement else "stranded",
+    }
+    if "place" in str(made.get("pool")).split("+") and "length" not in made:
+        made["length"] = max(group.longest for split in splits.values() for group in split)
+    cls = registry.component("models", job.model.name)
+    if not hasattr(cls, "set_bias"):
+        raise InputError(f"{job.model.name!r} gives no single answer for a sequence", where="key 'model.name'")
+    registry.build_params(cls, made, where="key 'model.params'")
+    return made
+
+
+def _key(job: TrainJob, setup: Setup, data: SequenceSet, table: SplitTable) -> dict[str, Any]:
+    """Everything that can change the result; memory, workers and checkpoints cannot."""
+    recipe = {name: value for name, value in vars(setup.recipe).items() if name not in _NOT_IN_KEY}
+    versions = {
+        kind: int(registry.component(kind, name).RESULT_VERSION)
+        for kind, name in (("encoders", job.encoder.name), ("models", job.model.name), ("tasks", job.task.name))
+    }
+    key = {
+        "job": JOB,
+        "data": data.digest,
+        "splits": table.digest,
+        "fold": job.fold,
+        "task": [job.task.name, dict(job.task.params)],
+        "encoder": setup.encoder,
+        "model": [job.model.name, dict(setup.model_params)],
+        "recipe": recipe,
+        "augmentation": vars(job.augmentation),
+        "members": job.members,
+        "versions": versions,
+    }
+    if job.inner_fold is not None:
+        key["inner_fold"] = job.inner_fold
+    frozen: dict[str, Any] = plain(key)
+    return frozen
+
+
+def freeze(job: TrainJob, prepared: Prepared, spec: Mapping[str, Any], *, force: bool) -> None:
+    """Write run.json, or refuse a folder that holds another run.
+
+    Raises:
+        InputError: naming each difference.
+    """
+    freeze_run(job.output, job=JOB, key=prepared.key, spec=spec, results=RESULTS, force=force)
+
+
+def finished(job: TrainJob) -> TrainOutcome | None:
+    """The outcome of a run that is finished already."""
+    if not (job.output / layout.MANIFEST).is_file():
+        return None
+    remove(job.output / CHECKPOINTS)
+    metrics = layout.read_sealed(LocalStore(job.output), METRICS)
+    return TrainOutcome(open_model((job.output / MODEL).resolve()), metrics, True, str(job.output))
+
+
+def execute(
+    job: TrainJob,
+    prepared: Prepared,
+    crew: Crew,
+    *,
+    run: Run,
+    say: Callable[[str], None],
+    watch: Callable[[int, Mapping[str, Any]], None] | None = None,
+) -> TrainOutcome:
+    """Train every member from where it stands, judge them together, and write the results.
+
+    Args:
+        job: what to train.
+        prepared: from it.
+        crew: who trains.
+        run: held by this driver.
+        say: told a line after each epoch.
+        watch: told (member, the history's new entry) after each epoch; what it raises ends the training.
+
+    Raises:
+        ReplisomeError: see engine/training/loop.py.
+    """
+    setups = [_member(prepared.setup, number) for number in range(job.members)]
+    for number, setup in enumerate(setups):
+
+        def on_epoch(entry: Mapping[str, Any], number: int = number) -> None:
+            say(f"member {number}, epoch {entry['epoch']}: loss {entry['train_loss']:.4f}; {_entry_text(entry)}")
+            if watch is not None:
+                watch(number, entry)
+
+        _workers.train(setup, crew, on_epoch=on_epoch)
+    trained = [_best(setup) for setup in setups]
+    models, states = [model for model, _ in trained], [state for _, state in trained]
+    judged = ("validation", "test")
+    outputs = {
+        name: ensemble(models, prepared.setup, prepared.splits[name], device=crew.device)
+        for name in judged
+        if prepared.splits[name]
+    }
+    store = LocalStore(job.output)
+    _write_outputs(store, outputs, prepared.setup.task.outputs)
+    metrics = _judged(prepared, outputs, states, setups)
+    store.put(METRICS, layout.sealed_json(metrics))
+    info = save_model_folder(
+        job.output / MODEL,
+        models,
+        architecture=job.model.name,
+        card=_card(job, prepared, metrics),
+        overwrite=True,  # of a driver that did not come to the manifest
+    )
+    _commit(job, prepared, run, info)
+    return TrainOutcome(info, metrics, False, str(job.output))
+
+
+def _commit(job: TrainJob, prepared: Prepared, run: Run, info: ModelInfo) -> None:
+    """Seal the results; what is only needed to go on is then removed."""
+    names = run.store.list()
+    results = {name: -1 for name in names if name.startswith(f"{MODEL}/") or name in (METRICS, OUTPUTS)}
+    curves = [name for name in names if name.startswith("tensorboard/")]
+    key = hashlib.sha256(layout.canonical_json(prepared.key)).hexdigest()
+    facts = {"model": info.digest, "licence": info.licence, "key": prepared.key}
+    commit_results(run, results, result_key=key, facts=facts, sidecars=curves)
+    remove(job.output / CHECKPOINTS)
+
+
+def _member(setup: Setup, number: int) -> Setup:
+    """Its seed is what tells it from the others."""
+    recipe = replace(setup.recipe, seed=setup.recipe.seed + number)
+    return replace(setup, recipe=recipe, member=number)
+
+
+def _best(setup: Setup) -> tuple[Any, Mapping[str, Any]]:
+    """The network of the best epoch, and the state at the end."""
+    folder = setup.checkpoints
+    best, last = _checkpoints.read(folder / _checkpoints.BEST), _checkpoints.read(folder / _checkpoints.LAST)
+    if best is None or last is None:
+        raise DataError("the checkpoints of this run are gone", where=str(folder), fix="train anew with --force")
+    model = setup.build_model()
+    _checkpoints.load_model(model, best)
+    return model.eval(), last.state
+
+
+def _write_outputs(store: LocalStore, outputs: Mapping[str, Outputs], names: Sequence[str]) -> None:
+    rows = [
+        {"record": record, "split": split, "target": target, "values": values}
+        for split, one in outputs.items()
+        for record, target, values in zip(
+            one.records_N.tolist(), one.targets.reshape(one.size, -1).tolist(), one.values_NK.tolist(), strict=True
+        )
+    ]
+    local = store.scratch()
+    write_table(
+        pa.Table.from_pylist(rows, tables.TRAINING_OUTPUTS),
+        local,
+        schema_name="training_outputs",
+        version=tables.TRAINING_OUTPUTS_VERSION,
+        metadata={"outputs": json.dumps(list(names))},
+    )
+    store.put_file(local, OUTPUTS)
+    store.clear_scratch()
+
+
+def _judged(
+    prepared: Prepared, outputs: Mapping[str, Outputs], states: list[Mapping[str, Any]], setups: list[Setup]
+) -> dict[str, Any]:
+    """Content of metrics.json."""
+    figures = {name: _figures(prepared.setup, one) for name, one in outputs.items()}
+    members = [
+        {"seed": setup.recipe.seed, "best_epoch": state["best_epoch"], "history": state["history"]}
+        for setup, state in zip(setups, states, strict=True)
+    ]
+    counts = {name: sum(len(group.rows) for group in split) for name, split in prepared.splits.items()}
+    facts = dict(prepared.setup.task.facts())
+    return {"figures": figures, "members": members, "samples": counts, "targets": facts}
+
+
+def ensemble(models: list[Any], setup: Setup, split: Split, *, device: str = "cpu") -> Outputs:
+    """Mean of the members' values; the loss is the members' mean."""
+    import torch
+
+    place = torch.device(device)
+    each = [predict(model.to(place), setup, split, device=place) for model in models]
+    for model in models:
+        model.to("cpu")
+    values = np.mean([one.values_NK for one in each], axis=0)
+    return replace(each[0], values_NK=values, loss_sum=float(np.mean([one.loss_sum for one in each])))
+
+
+def _figures(setup: Setup, outputs: Outputs) -> dict[str, Any]:
+    statistics = setup.task.statistics(outputs.values_NK, outputs.targets)
+    counts = setup.task.confusion(outputs.values_NK, outputs.targets)
+    return {
+        "samples": outputs.size,
+        "loss": outputs.loss,
+        "metrics": _metrics.with_intervals(statistics, outputs.size),
+        "confusion": None if counts is None else counts.tolist(),
+    }
+
+
+def figures_text(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Such as "accuracy 0.912 (0.88 to 0.94)"."""
+    return ", ".join(
+        f"{name} {one['value']:.3f}" + (f" ({one['low']:.3f} to {one['high']:.3f})" if one["low"] is not None else "")
+        for name, one in metrics.items()
+        if one["value"] is not None
+    )
+
+
+def _entry_text(entry: Mapping[str, Any]) -> str:
+    known = {name: value for name, value in entry["validation"].items() if value is not None}
+    return "validation " + ", ".join(f"{name} {value:.4f}" for name, value in known.items())
+
+
+def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> ModelCard:
+    """The card's figures are those of metrics.json."""
+    rows = [
+        f"| {split} | {figures['samples']:,} | {figures_text(figures['metrics'])} |"
+        for split, figures in metrics["figures"].items()
+    ]
+    recipe = ", ".join(f"{name} {value}" for name, value in prepared.key["recipe"].items())
+    text = "\n".join(
+        [
+            f"# {job.card.name}",
+            "",
+            "Research use only; not a medical device.",
+            *(["", job.card.note] if job.card.note else []),
+            "",
+            f"{job.members} networks `{job.model.name}` for the task `{job.task.name}`, encoder `{job.encoder.name}`,"
+            f" trained on {metrics['samples']['train']:,} sequences. The epoch was chosen on the validation rows, so"
+            " their figures flatter; those of the test rows do not.",
+            "",
+            "| split | samples | figures (95% bootstrap interval) |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"Recipe: {recipe}.",
+        ]
+    )
+    data = {"sequences": prepared.key["data"], "splits": prepared.key["splits"], "fold": job.fold}
+    if job.inner_fold is not None:
+        data["inner_fold"] = job.inner_fold
+    return ModelCard(
+        name=job.card.name,
+        version="1",
+        licence=job.card.licence,
+        text=text,
+        encoder=prepared.setup.encoder,
+        training_data=[data],
+        metrics={split: figures["metrics"] for split, figures in metrics["figures"].items()},
+        extra={
+            "task": [job.task.name, plain(dict(job.task.params))],
+            "targets": metrics["targets"],
+            "longest_sequence": max(group.longest for group in prepared.splits["train"]),
+        },
+    )

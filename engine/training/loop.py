@@ -1,0 +1,438 @@
+"""The training loop: one for every task, any number of workers, any place to stop and go on.
+
+What a step does is decided by the recipe and its number alone (engine/training/_sample_plan.py), so a run that is
+stopped goes on to the losses it would have had. Several workers share each step's samples and average their gradients;
+without batch statistics in the model they train to the losses of one, but for the order of sums.
+
+Shape letters: B samples of a batch, N samples of a split, K outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from engine.errors import DataError, InputError, SystemFailure
+from engine.models._sample_dropout import set_sample_seeds
+from engine.models._sequence import activate
+from engine.storage import faults
+from engine.training import _checkpoints, _metrics
+from engine.training._batches import Batch, BatchLoader, Feed, Reader
+from engine.training._checkpoints import BEST, LAST, Checkpoint
+from engine.training._event_file import EventFile, confusion_image, curves_image
+from engine.training._recipe import Recipe, Setup
+from engine.training._sequence_set import Split
+from engine.training._team import Team
+
+MOMENTUM = 0.9
+
+
+@dataclass
+class Progress:
+    """Where a run stands; what a checkpoint keeps beside tensors.
+
+    Attributes:
+        epoch, step: the next step to do.
+        loss_sum, weight_sum: of this epoch's steps so far.
+        best: the best monitored figure so far, None before the first.
+        best_epoch: the epoch it was reached in.
+        history: one entry for each epoch done.
+        is_done: no step is left to do.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    best: float | None = None
+    best_epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+    is_done: bool = False
+
+
+class Training:
+    """One worker's part of a run.
+
+    Args:
+        setup: the run.
+        team: this worker and the others.
+        feed: where batches come from; None reads the parts here.
+        on_step: told (step over all epochs, mean loss of the step over all workers) after each.
+        on_epoch: told the history's new entry after each epoch, at the first worker.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        team: Team,
+        *,
+        feed: Feed | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+        on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.setup, self.team, self.recipe = setup, team, setup.recipe
+        self._on_step, self._on_epoch = on_step, on_epoch
+        self._encoder = setup.build_encoder()
+        self._model = setup.build_model().to(team.device)
+        self._optimiser = _optimiser(self._model, self.recipe)
+        self.progress = self._resume()
+        self._runner = team.wrapped(_Logits(self._model))
+        self.plan = setup.train_plan()
+        self._loader = setup.train_loader()
+        self._feed = feed or Reader(self._loader, self.plan, team.rank, team.size)
+        self._num_steps = self.plan.num_steps * self.recipe.epochs
+
+    @property
+    def _global_step(self) -> int:
+        return self.progress.epoch * self.plan.num_steps + self.progress.step
+
+    def run(self) -> Progress:
+        """Train from where the last checkpoint stands to the end.
+
+        Raises:
+            DataError: the loss is not finite; the batch is saved and named.
+        """
+        writes = EventFile(self.setup.tensorboard, first_step=self._global_step) if self.team.is_first else None
+        with writes or nullcontext():
+            while not self.progress.is_done:
+                self._run_epoch(writes)
+                self._end_epoch(writes)
+        return self.progress
+
+    def _resume(self) -> Progress:
+        found = _checkpoints.read(self.setup.checkpoints / LAST)
+        if found is None:
+            return Progress()
+        _checkpoints.load_model(self._model, found)
+        _checkpoints.load_optimiser(self._optimiser, found)
+        return Progress(**found.state)
+
+    def _run_epoch(self, writes: EventFile | None) -> None:
+        progress = self.progress
+        self._model.train()
+        for batch in self._feed(epoch=progress.epoch, first_step=progress.step):
+            loss, weight = self._step(batch)
+            step = self._global_step
+            progress.loss_sum += loss * weight
+            progress.weight_sum += weight
+            progress.step += 1
+            if writes is not None:
+                writes.scalar("loss/step", loss, step)
+                writes.scalar("learning_rate", self.recipe.rate(step, self._num_steps), step)
+            if self._on_step is not None:
+                self._on_step(step, loss)
+            faults.reach("train-step")
+            if progress.step % self.recipe.checkpoint_steps == 0 and progress.step < self.plan.num_steps:
+                self._save_last(writes)
+
+    def _step(self, batch: Batch) -> tuple[float, float]:
+        """One optimiser step: the mean loss over all workers' samples, and the sum of their weights."""
+        targets = torch.from_numpy(batch.targets).to(self.team.device)
+        weights_B = self.setup.task.weights(targets).float()
+        weight = self.team.total(weights_B.sum())
+        self._optimiser.zero_grad(set_to_none=True)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.team.device)
+        parts = list(_parts(len(batch), self.recipe.micro_batch))
+        for number, (begin, end) in enumerate(parts):
+            part = batch.part(begin, end)
+            place = f"epoch {self.progress.epoch}, step {self.progress.step}"
+            told = memory_told(part, self.setup, device=self.team.device, place=place)
+            with self._sums_kept(is_last=number == len(parts) - 1), told:
+                loss = self._loss(part, targets[begin:end], weights_B[begin:end])
+                # The team averages gradients; the mean loss wants their sum over all weights.
+                (loss * (self.team.size / weight.item())).backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.detach()
+        mean = float(self.team.total(loss_sum) / weight)
+        if not np.isfinite(mean) or not self._update():
+            raise self._stopped(mean)
+        return mean, weight.item()
+
+    def _sums_kept(self, *, is_last: bool) -> Any:
+        """Gradients are sent once, with the last part."""
+        return self._runner.no_sync() if self.team.size > 1 and not is_last else nullcontext()  # type: ignore[operator]
+
+    def _loss(self, part: Batch, targets: Tensor, weights_B: Tensor) -> Tensor:
+        """Weighted sum of the losses. A worker without samples runs an empty-handed pass, as the others wait for it."""
+        if len(part) == 0:
+            blank = torch.zeros(1, 1, dtype=torch.uint8, device=self.team.device)
+            set_sample_seeds(self._model, torch.zeros(1, dtype=torch.int64, device=self.team.device))
+            nothing: Tensor = self._runner(self._encoder.tensor(blank), None).sum() * 0.0
+            return nothing
+        set_sample_seeds(self._model, torch.from_numpy(part.seeds_B).to(self.team.device))
+        logits_BK = forward(self._runner, self._encoder, part, device=self.team.device, precision=self.recipe.precision)
+        return (self.setup.task.losses(logits_BK, targets) * weights_B).sum()
+
+    def _update(self) -> bool:
+        """Move the weights; false where the gradients are not finite."""
+        limit = self.recipe.clip_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self._model.parameters(), limit)
+        if not bool(torch.isfinite(norm)):
+            return False
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.recipe.rate(self._global_step, self._num_steps)
+        self._optimiser.step()
+        return True
+
+    def _stopped(self, loss: float) -> DataError:
+        """Save the whole step's batch, and say where it is."""
+        epoch, step = self.progress.epoch, self.progress.step
+        folder = self.setup.stopped
+        if self.team.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
+            whole = self._loader.load(self.plan.step(epoch, step), epoch=epoch)
+            tensors: dict[str, NDArray[Any]] = {
+                "tokens": whole.tokens_BL,
+                "lengths": whole.lengths_B,
+                "targets": whole.targets,
+                "records": whole.records_B,
+            }
+            save_file(tensors, folder / "batch.safetensors")
+            facts = {"epoch": epoch, "step": step, "loss": str(loss), "records": whole.records_B.tolist()}
+            (folder / "batch.json").write_text(json.dumps(facts, indent=1) + "\n")
+        what = f"loss {loss}" if not np.isfinite(loss) else "gradients that are not finite"
+        return DataError(
+            f"epoch {epoch}, step {step} gave {what}; its batch is saved in {folder.name}/",
+            where=str(self.setup.folder),
+            fix="lower learning_rate, set clip_norm, or look for extreme targets in that batch",
+        )
+
+    def _end_epoch(self, writes: EventFile | None) -> None:
+        """Validate, note, keep the best, and decide whether to go on; the first worker decides for all."""
+        found = self._validate()
+        progress = self.progress
+        if self.team.is_first:
+            assert found is not None
+            self._note(found, writes)
+        progress.epoch, progress.step, progress.loss_sum, progress.weight_sum = progress.epoch + 1, 0, 0.0, 0.0
+        progress.is_done = self.team.told(self._is_over())
+        self._save_last(writes)
+
+    def _note(self, found: Outputs, writes: EventFile | None) -> None:
+        progress, task = self.progress, self.setup.task
+        figures = {
+            "loss": found.loss,
+            **_metrics.values_of(task.statistics(found.values_NK, found.targets), found.size),
+        }
+        train = progress.loss_sum / progress.weight_sum
+        plain = {name: value if np.isfinite(value) else None for name, value in figures.items()}
+        entry = {"epoch": progress.epoch, "train_loss": train, "validation": plain}
+        progress.history.append(entry)
+        self._keep_best(figures)
+        if writes is not None:
+            writes.scalar("loss/train", train, self._global_step)
+            for name, value in figures.items():
+                writes.scalar(f"validation/{name}", value, self._global_step)
+            counts = task.confusion(found.values_NK, found.targets)
+            if counts is not None:
+                writes.image("validation/confusion", confusion_image(counts), self._global_step)
+            truths_NK = task.truths(found.targets)
+            if truths_NK is not None:
+                pairs = zip(found.values_NK.T, truths_NK.T, strict=True)
+                curves = [_metrics.precision_recall_curve(*pair) for pair in pairs]
+                writes.image("validation/precision_recall", curves_image(curves), self._global_step)
+        if self._on_epoch is not None:
+            self._on_epoch(entry)
+
+    def _keep_best(self, figures: dict[str, float]) -> None:
+        """The first epoch always, then each that is better: without it there would be no model to give."""
+        progress, value = self.progress, monitored(figures, self.recipe.monitor)
+        less = self.recipe.monitor == "loss" or self.recipe.monitor in self.setup.task.lower_is_better()
+        is_better = progress.best is None or (value < progress.best if less else value > progress.best)
+        if progress.best_epoch >= 0 and not (is_better and np.isfinite(value)):
+            return
+        progress.best, progress.best_epoch = (value if np.isfinite(value) else None), progress.epoch
+        state = {"epoch": progress.epoch, "figures": progress.history[-1]["validation"]}
+        _checkpoints.write(self.setup.checkpoints / BEST, Checkpoint(_checkpoints.model_tensors(self._model), state))
+
+    def _is_over(self) -> bool:
+        """After the epoch has been counted."""
+        progress, patience = self.progress, self.recipe.patience
+        waited = progress.epoch - 1 - progress.best_epoch
+        return progress.epoch >= self.recipe.epochs or (patience > 0 and waited >= patience)
+
+    def _save_last(self, writes: EventFile | None) -> None:
+        """The curves first: what a checkpoint has done is not done again."""
+        if writes is None:
+            return
+        writes.flush()
+        tensors = {**_checkpoints.model_tensors(self._model), **_checkpoints.optimiser_tensors(self._optimiser)}
+        _checkpoints.write(self.setup.checkpoints / LAST, Checkpoint(tensors, asdict(self.progress)))
+
+    def _validate(self) -> Outputs | None:
+        """Outputs over the validation rows in the order of the rows, at the first worker."""
+        mine = predict(
+            self._model,
+            self.setup,
+            self.setup.validation,
+            rank=self.team.rank,
+            size=self.team.size,
+            device=self.team.device,
+        )
+        parts: list[Outputs] = self.team.gathered(mine)
+        return joined(parts) if self.team.is_first else None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gives for some rows of a split.
+
+    Attributes:
+        ids_N: their numbers in the split.
+        values_NK: activated, float64.
+        targets: (N,) or (N, K).
+        records_N: record numbers in the data set.
+        loss_sum, weight_sum: over the rows.
+    """
+
+    ids_N: NDArray[np.int64]
+    values_NK: NDArray[np.float64]
+    targets: NDArray[Any]
+    records_N: NDArray[np.int64]
+    loss_sum: float
+    weight_sum: float
+
+    @property
+    def size(self) -> int:
+        """Rows."""
+        return len(self.ids_N)
+
+    @property
+    def loss(self) -> float:
+        """Weighted mean."""
+        return self.loss_sum / self.weight_sum if self.weight_sum else float("nan")
+
+
+def joined(parts: list[Outputs]) -> Outputs:
+    """Parts of several workers in the order of the rows."""
+    ids_N = np.concatenate([part.ids_N for part in parts])
+    order = np.argsort(ids_N)
+    return Outputs(
+        ids_N[order],
+        np.concatenate([part.values_NK for part in parts])[order],
+        np.concatenate([part.targets for part in parts])[order],
+        np.concatenate([part.records_N for part in parts])[order],
+        sum(part.loss_sum for part in parts),
+        sum(part.weight_sum for part in parts),
+    )
+
+
+def predict(
+    model: Any, setup: Setup, split: Split, *, rank: int = 0, size: int = 1, device: torch.device | None = None
+) -> Outputs:
+    """One worker's share of a split through a model, without augmentation; the model is left in eval mode."""
+    recipe, task, device = setup.recipe, setup.task, device or torch.device("cpu")
+    plan = setup.plan_of(split)
+    loader = BatchLoader(
+        split, plan, encoder=(encoder := setup.build_encoder()), task=task, seed=0, cache_bytes=recipe.cache_bytes
+    )
+    model.eval()
+    found = []
+    with torch.inference_mode():
+        for begin, end in _parts(plan.num_samples, recipe.micro_batch * size):
+            ids_B = np.arange(begin + rank, end, size, dtype=np.int64)
+            if len(ids_B):
+                batch = loader.load(ids_B, epoch=0)
+                with memory_told(batch, setup, device=device, place="a judged batch"):
+                    logits_BK = forward(_Logits(model), encoder, batch, device=device, precision=recipe.precision)
+                found.append(_outputs(logits_BK, batch, ids_B, setup=setup))
+    return joined(found) if found else _no_outputs(setup)
+
+
+def _outputs(logits_BK: Tensor, batch: Batch, ids_B: NDArray[np.int64], *, setup: Setup) -> Outputs:
+    targets = torch.from_numpy(batch.targets).to(logits_BK.device)
+    weights_B = setup.task.weights(targets)
+    loss = float((setup.task.losses(logits_BK, targets) * weights_B).double().sum())
+    values_BK = activate(logits_BK, setup.task.activation).cpu().numpy().astype(np.float64)
+    return Outputs(ids_B, values_BK, batch.targets, batch.records_B, loss, float(weights_B.double().sum()))
+
+
+def _no_outputs(setup: Setup) -> Outputs:
+    none = np.zeros(0, dtype=np.int64)
+    return Outputs(none, np.zeros((0, len(setup.task.outputs))), setup.task.stack([]), none, 0.0, 0.0)
+
+
+def forward(runner: nn.Module, encoder: Any, batch: Batch, *, device: torch.device, precision: str) -> Tensor:
+    """Logits (B, K) of a batch, float32."""
+    x = encoder.tensor(torch.from_numpy(np.ascontiguousarray(batch.tokens_BL)).to(device))
+    is_padded = bool((batch.lengths_B < batch.tokens_BL.shape[1]).any())
+    lengths_B = torch.from_numpy(batch.lengths_B).to(device) if is_padded else None
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        logits_BK: Tensor = runner(x, lengths_B)
+    return logits_BK.float()
+
+
+def monitored(figures: dict[str, float], name: str) -> float:
+    """The figure by which the best epoch is chosen.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in figures:
+        raise InputError(
+            f"no figure named {name!r}", where="key 'training.monitor'", fix=f"known: {', '.join(figures)}"
+        )
+    return figures[name]
+
+
+class _Logits(nn.Module):
+    """A model as the loss sees it, in a form that can be wrapped."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, lengths_B: Tensor | None) -> Tensor:
+        logits: Tensor = self.model.logits(x, lengths_B)
+        return logits
+
+
+@contextmanager
+def memory_told(batch: Batch, setup: Setup, *, device: torch.device, place: str) -> Iterator[None]:
+    """Turn what a device without memory raises into a sentence with the batch and the setting."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        count, length = batch.tokens_BL.shape
+        raise SystemFailure(
+            f"out of memory on {device} at {place}, with {count} sequences of up to {length:,} letters"
+            f" (records {_few(batch.records_B)})",
+            where=str(setup.folder),
+            fix=f"lower execution.micro_batch (now {setup.recipe.micro_batch}) and run again: it goes on there",
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch has a class of error for devices; its CPU allocator raises a plain RuntimeError."""
+    plain = "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or plain
+
+
+def _few(records: NDArray[np.int64]) -> str:
+    text = ", ".join(map(str, records[:5].tolist()))
+    return text if len(records) <= 5 else f"{text} and {len(records) - 5} more"
+
+
+def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Bounds of parts of at most `size`; one empty part where there is nothing."""
+    return ((begin, min(begin + size, count)) for begin in range(0, max(count, 1), size))
+
+
+def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Biases and scales are not drawn towards zero."""
+    wide = [one for one in model.parameters() if one.dim() > 1]
+    narrow = [one for one in model.parameters() if one.dim() <= 1]
+    groups = [{"params": wide, "weight_decay": recipe.weight_decay}, {"params": narrow, "weight_decay": 0.0}]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=MOMENTUM)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)

@@ -1,0 +1,1 @@
+"""What a model is trained to tell, one task per file: targets, loss, metrics."""

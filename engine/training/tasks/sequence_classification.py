@@ -1,0 +1,159 @@
+"""One of several classes for each sequence, from the column `label`.
+
+Losses: cross entropy with label smoothing (Szegedy et al. 2016), or focal loss (Lin et al. 2017, arXiv 1708.02002).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from torch import Tensor, tensor
+from torch.nn import functional as F
+
+from engine.errors import InputError
+from engine.scoring._metrics import Statistic
+from engine.training import _metrics
+from engine.training._task import Floats, Ids, refused
+
+LOSSES = ("cross_entropy", "focal")
+CLASS_WEIGHTS = ("none", "balanced")
+
+
+@dataclass(frozen=True)
+class SequenceClassificationParams:
+    """Attributes:
+    classes: their names in the order of the outputs; none takes those of the training rows, sorted.
+    loss: "cross_entropy" or "focal".
+    focal_gamma: how much well-told samples are played down by the focal loss.
+    label_smoothing: share of the truth spread over all classes, for cross entropy.
+    class_weights: "none", or "balanced": each class counts the same in the loss however many samples it has.
+    """
+
+    classes: tuple[str, ...] = ()
+    loss: str = "cross_entropy"
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        if self.loss not in LOSSES or self.class_weights not in CLASS_WEIGHTS:
+            what = f"found {self.loss!r} and {self.class_weights!r}"
+            raise ValueError(f"loss is one of {LOSSES} and class_weights one of {CLASS_WEIGHTS}, {what}")
+        if not 0 <= self.label_smoothing < 1 or self.focal_gamma < 0:
+            raise ValueError("label_smoothing must be 0 or more and below 1, and focal_gamma 0 or more")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must differ, found {list(self.classes)}")
+
+
+@dataclass(frozen=True)
+class SequenceClassification:
+    """Attributes:
+    params: as asked for.
+    outputs: names of the classes.
+    counts: training samples of each.
+    """
+
+    params: SequenceClassificationParams
+    outputs: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    Params = SequenceClassificationParams
+    RESULT_VERSION = 1
+    head = "class"
+    activation = "softmax"
+
+    @staticmethod
+    def column_of(params: Any) -> str:  # noqa: ARG004 - the same for all
+        """Where the targets are."""
+        return "label"
+
+    @property
+    def column(self) -> str:
+        """Where the targets are."""
+        return self.column_of(self.params)
+
+    @classmethod
+    def fit(cls, params: SequenceClassificationParams, columns: Iterable[pa.ChunkedArray]) -> SequenceClassification:
+        """Count the labels of the training rows."""
+        seen: Counter[str | None] = Counter()
+        for column in columns:
+            seen.update(column.to_pylist())
+        classes = params.classes or tuple(sorted(name for name in seen if name is not None))
+        empty = [name for name in classes if not seen[name]]
+        if empty:
+            raise InputError(f"class {empty[0]!r} has no training sample", where="task", fix="leave it out of classes")
+        if len(classes) < 2:
+            what = f"the training rows hold {len(classes)} classes in the column 'label', wanted are 2 or more"
+            raise InputError(what, where="task", fix="give labels when the set is made, or choose another task")
+        return cls(params, classes, tuple(seen[name] for name in classes))
+
+    def bias(self) -> Floats:
+        """Logarithm of each class's share."""
+        if self.params.class_weights == "balanced":
+            return np.zeros(len(self.outputs))
+        return np.log(np.array(self.counts) / sum(self.counts))
+
+    def targets(self, column: pa.ChunkedArray, *, records: Ids, where: str) -> NDArray[np.int64]:
+        """(N,) number of each class; see Task."""
+        number = {name: place for place, name in enumerate(self.outputs)}
+        found = np.array([number.get(label, -1) for label in column.to_pylist()], dtype=np.int64)
+        if (found < 0).any():
+            row = int(np.flatnonzero(found < 0)[0])
+            known = ", ".join(self.outputs[:20])
+            raise refused(f"label {column[row].as_py()!r}, the classes are {known}", int(records[row]), where)
+        return found
+
+    def stack(self, rows: Sequence[Any]) -> NDArray[np.int64]:
+        """(B,)."""
+        return np.array(rows, dtype=np.int64)
+
+    def losses(self, logits_BK: Tensor, targets_B: Tensor) -> Tensor:
+        """(B,)."""
+        if self.params.loss == "cross_entropy":
+            smoothing = self.params.label_smoothing
+            return F.cross_entropy(logits_BK, targets_B, reduction="none", label_smoothing=smoothing)
+        entropy_B = F.cross_entropy(logits_BK, targets_B, reduction="none")
+        return (1 - (-entropy_B).exp()) ** self.params.focal_gamma * entropy_B
+
+    def weights(self, targets_B: Tensor) -> Tensor:
+        """(B,)."""
+        if self.params.class_weights == "none":
+            return tensor(1.0, device=targets_B.device).expand(len(targets_B))
+        total, classes = sum(self.counts), len(self.counts)
+        return tensor([total / (classes * count) for count in self.counts], device=targets_B.device)[targets_B]
+
+    def statistics(self, values_NK: Floats, targets: NDArray[np.int64]) -> Mapping[str, Statistic]:
+        """Accuracy, macro F1, MCC, areas under the curves of one class against the rest, and calibration."""
+        called = values_NK.argmax(axis=1)
+        return {
+            **_metrics.class_statistics(targets, called, len(self.outputs)),
+            **_metrics.ranking_statistics(values_NK, self.truths(targets)),
+            "calibration_error": _metrics.calibration_statistic(values_NK.max(axis=1), called == targets),
+        }
+
+    def lower_is_better(self) -> tuple[str, ...]:
+        """The calibration error."""
+        return ("calibration_error",)
+
+    def confusion(self, values_NK: Floats, targets: NDArray[np.int64]) -> Ids:
+        """(K, K), truth in rows."""
+        return _metrics.confusion(targets, values_NK.argmax(axis=1), len(self.outputs)).astype(np.int64)
+
+    def truths(self, targets: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N, K)."""
+        is_class_NK: NDArray[np.bool_] = targets[:, None] == np.arange(len(self.outputs))[None, :]
+        return is_class_NK
+
+    def facts(self) -> Mapping[str, Any]:
+        """Classes and their training counts."""
+        return {"classes": dict(zip(self.outputs, self.counts, strict=True))}
+
+
+COMPONENT = SequenceClassification

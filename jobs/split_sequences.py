@@ -1,0 +1,170 @@
+"""Part a set of sequences, or check a split: records -> units -> shares -> file -> leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from engine.errors import EXIT_DONE, EXIT_INPUT, DataError, InputError
+from engine.io import parquet
+from engine.io.source import Shard
+from engine.runtime.run import PlanLine, RunContext
+from engine.storage.store import open_store
+from engine.training._leaks import KINDS, Leak, find_leaks, leaks_text
+from engine.training._minhash import Likeness
+from engine.training._sequence_set import open_set
+from engine.training.splits import (
+    SCHEMA_NAME,
+    Clusters,
+    Records,
+    SplitPlan,
+    counts_of,
+    load_records,
+    looks_like_dna,
+    mmseqs_installed,
+    read_split,
+    split_table,
+    write_split,
+)
+from schemas.jobs.split_sequences import SplitSequencesSpec
+
+_SHOWN = 5
+_KMER = {True: 8, False: 5}
+
+
+@dataclass(frozen=True)
+class SplitOutcome:
+    """What was made or found.
+
+    Attributes:
+        path: the split file.
+        counts: records of each part.
+        leaks: pairs that leak; None where nobody looked.
+        checked: the file was there and was only checked.
+        likeness: what was taken for near.
+    """
+
+    path: str
+    counts: Mapping[str, int]
+    leaks: Sequence[Leak] | None
+    checked: bool
+    likeness: Likeness
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_INPUT if self.checked and self.leaks else EXIT_DONE
+
+    def lines(self) -> Iterator[str]:
+        """What the command prints."""
+        yield f"{self.path}: " + ", ".join(f"{name} {num:,}" for name, num in self.counts.items())
+        if self.leaks is None:
+            return
+        near = f"k {self.likeness.k}, Jaccard at least {self.likeness.threshold:g}"
+        kinds = Counter(leak.kind for leak in self.leaks)
+        told = ", ".join(f"{kind.replace('_', ' ')} {num:,}" for kind, num in sorted(kinds.items())) or "none"
+        yield f"  leaks between parts ({near}): {told}"
+        shown = [leak for kind in KINDS for leak in [one for one in self.leaks if one.kind == kind][:_SHOWN]]
+        yield from (f"  {leak.sentence()}" for leak in shown)
+        if len(self.leaks) > len(shown):
+            yield f"  and {len(self.leaks) - len(shown):,} more; --pairs FILE writes them all"
+
+
+def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
+    """Make a split, or check one.
+
+    Raises:
+        ReplisomeError: in one sentence; its `exit_code` is the command's.
+    """
+    data = open_set(spec.input)
+    looks = spec.check is not None or spec.leak_check
+    records = load_records(data, sequences=looks or spec.shares.method == "similarity")
+    likeness = _likeness(spec, records)
+    if spec.check is not None:
+        path, table = spec.check, read_split(spec.check, data)
+    else:
+        plan = _plan(spec, likeness)
+        path, table = str(spec.output), split_table(records, plan, where=spec.input)
+        _put(table, path, plan=plan, data_digest=data.digest, force=context.force)
+    leaks = find_leaks(records, table, likeness, where=path) if looks else None
+    if spec.pairs is not None and leaks is not None:
+        folder, name = _place(spec.pairs)
+        open_store(folder).put(name, leaks_text(leaks).encode())
+    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, likeness)
+
+
+def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
+    """A split is one file, here told as one shard that holds all kept records.
+
+    Raises:
+        InputError: there is no such set.
+    """
+    num = len(load_records(open_set(spec.input), sequences=False))
+    shard = Shard(0, 0, num, num, 0, contig=None, start=None, last_contig=None, last_start=None)
+    if spec.check is not None:
+        return [PlanLine(shard, "run", "the split file is checked each time")]
+    if Path(str(spec.output)).expanduser().is_file() and not context.force:
+        return [PlanLine(shard, "run", "a split file is there: it is made again and must be the same")]
+    return [PlanLine(shard, "run", "the split file is not made yet")]
+
+
+def _likeness(spec: SplitSequencesSpec, records: Records) -> Likeness:
+    is_dna = looks_like_dna(records.sequences)
+    return Likeness(spec.likeness.k or _KMER[is_dna], spec.likeness.threshold, is_dna)
+
+
+def _plan(spec: SplitSequencesSpec, likeness: Likeness) -> SplitPlan:
+    shares = spec.shares
+    return SplitPlan(
+        method=shares.method,
+        validation=0.0 if shares.folds else shares.validation,
+        test=shares.test,
+        folds=shares.folds,
+        inner_folds=shares.inner_folds,
+        allow_empty_classes=shares.allow_empty_classes,
+        stratify=shares.stratify,
+        seed=shares.seed,
+        likeness=likeness,
+        clusters=_clusters(spec.likeness.clusters),
+        identity=spec.likeness.identity,
+        validation_names=shares.validation_contigs or shares.validation_groups,
+        test_names=shares.test_contigs or shares.test_groups,
+    )
+
+
+def _clusters(asked: Literal["auto", "minhash", "mmseqs2"]) -> Clusters:
+    if asked == "auto":
+        return "mmseqs2" if mmseqs_installed() else "minhash"
+    return asked
+
+
+def _place(path: str) -> tuple[str, str]:
+    whole = Path(path).expanduser().absolute()
+    return str(whole.parent), whole.name
+
+
+def _put(table: pa.Table, path: str, *, plan: SplitPlan, data_digest: str, force: bool) -> None:
+    """Write the split in one step; another one that is there is not replaced unless asked."""
+    folder, name = _place(path)
+    store = open_store(folder)
+    local = store.scratch()
+    local.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_split(table, local, plan=plan, data_digest=data_digest)
+        if not force and store.exists(name) and store.read(name) != local.read_bytes():
+            what = f"another {'split' if _is_split(path) else 'file'} is there already"
+            raise InputError(what, where=path, fix="choose another name, or use --force to replace it")
+        store.put_file(local, name)
+    finally:
+        store.clear_scratch()
+
+
+def _is_split(path: str) -> bool:
+    try:
+        return parquet.footer_metadata(Path(path).expanduser()).get("replisome.schema") == SCHEMA_NAME
+    except DataError:
+        return False
