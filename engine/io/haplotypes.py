@@ -24,6 +24,7 @@ Allele = tuple[int, str, str]
 """(0-based start, REF, ALT) as written, upper case."""
 
 _BOTH = -1  # phase set of a homozygous call
+_declares_genotypes = re.compile(rb"^##FORMAT=<(?:[^\n]*,)?ID=GT[,>]", re.MULTILINE).search
 _split = re.compile(rb"[|/]").split
 _EVERYTHING = 1 << 62
 # Shards come contig by contig; one may hold the end of a contig and several short ones.
@@ -53,8 +54,8 @@ def sample_column(header: bytes, sample: str | None) -> int:
         sample: its name; None for the only one.
 
     Raises:
-        InputError: no such sample, none at all, or several and none named. It tells numbers, never names of samples,
-            which may be people's.
+        InputError: no genotypes, no such sample, none at all, or several and none named. It tells numbers, never names
+            of samples, which may be people's.
     """
     last = header.rstrip(b"\n").rsplit(b"\n", 1)[-1]
     names = [name.decode("utf-8", "replace") for name in last.rstrip(b"\r").split(b"\t")[9:]]
@@ -63,6 +64,12 @@ def sample_column(header: bytes, sample: str | None) -> int:
             "the input has no samples, so no genotype says which alleles lie on one copy",
             where="phased, columns of the #CHROM line",
             fix="give a VCF or BCF with phased genotypes (GT), or leave --phased out",
+        )
+    if not _declares_genotypes(header):
+        raise InputError(
+            "the header declares no genotypes, so no allele is known to lie on either copy",
+            where="phased, ##FORMAT lines of the header",
+            fix="give a VCF or BCF with phased genotypes (##FORMAT=<ID=GT,...>), or leave --phased out",
         )
     if sample is None and len(names) == 1:
         return 9

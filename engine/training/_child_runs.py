@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def commit_parent(
         drawings=page.drawings,
         tables=page.tables,
         is_number=lambda cell: isinstance(cell, Number),
-        timings=list(entries({"runs": len(children)}, "timings")),
+        timings=list(entries({"runs": len(children), "wall_s": round(time.monotonic() - run.began, 3)}, "timings")),
         provenance=list(entries(provenance, "provenance")),
     )
     run.store.put(layout.REPORT_HTML, html.encode())

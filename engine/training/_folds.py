@@ -273,10 +273,9 @@ def _page(folds: Folds, metrics: Mapping[str, Any]) -> Page:
     ]
     drawn = [(name, np.array([one["figures"][name] for one in metrics["folds"]])) for name in pooled]
     drawn = [(name, values.astype(np.float64)) for name, values in drawn if all(value is not None for value in values)]
+    told = "A dot for each fold; the line is their median."
     drawings = [
-        Drawing(
-            name, _svg.strips([(name, values)], title=f"{name} of every fold", x_label=name), "A dot for each fold."
-        )
+        Drawing(name, _svg.strips([(name, values)], title=f"{name} of every fold", x_label=name), told)
         for name, values in drawn
     ]
     caution = "every fold's epoch was chosen on the rows that it is judged by, so the figures flatter; nested folds"

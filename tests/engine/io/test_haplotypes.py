@@ -56,6 +56,7 @@ def test_no_genotype():
     ("header", "sample", "words"),
     [
         (HEADER, None, "2 samples"),
+        (HEADER.replace("ID=GT", "ID=DP"), "one", "declares no genotypes"),
         (HEADER, "three", "none of the 2 of the input"),
         ("##x\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n", None, "no samples"),
     ],

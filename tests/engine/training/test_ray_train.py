@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,26 +64,31 @@ def test_blocks_are_large_enough_to_read_groups_few_times_and_bounded(tmp_path):
     assert _ray_train._steps_per_block(replace(setup, train=(longest,)), replace(plan, batch_size=1)) == 2
 
 
+def our_workers() -> list[psutil.Process]:
+    """Ray Train's workers below this process; one that ends while they are looked for is passed over."""
+    ours = []
+    for one in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(one.info["cmdline"] or ()) and psutil.Process() in one.parents():
+                ours.append(one)
+    return ours
+
+
 def test_two_workers_fed_by_ray_data_one_killed_train_to_the_losses_of_one(ray_cluster, tmp_path):
-    few = {"count": 60, "recipe": {"epochs": 4}}  # steps enough to be killed among, few processes to read them
-    calm = step_losses(small_setup(tmp_path, output="calm", **few))
-    setup = small_setup(tmp_path, output="ray", **few)
+    calm = step_losses(small_setup(tmp_path, output="calm"))
+    setup = small_setup(tmp_path, output="ray")
     heard, killed = [], []
 
     def on_epoch(entry) -> None:
         heard.append(entry["epoch"])
         if not killed:
-            # Asked for beforehand, for a process that ends meanwhile is then passed over.
-            found = psutil.process_iter(["cmdline"])
-            workers = [one for one in found if "RayTrainWorker" in " ".join(one.info["cmdline"] or ())]
-            ours = [one for one in workers if psutil.Process() in one.parents()]
-            killed.append(ours[-1])
-            ours[-1].kill()
+            killed.append(our_workers()[-1])
+            killed[-1].kill()
 
     _workers.train(setup, Crew("ray", 2, feed="ray-data"), on_epoch=on_epoch)
     assert killed
     assert heard[0] == 0
-    assert heard[-1] == 3
+    assert heard[-1] == 2
     found = dict(scalars(setup.tensorboard)["loss/step"])
     assert list(found) == list(calm)
     np.testing.assert_allclose(list(found.values()), list(calm.values()), rtol=1e-4)
