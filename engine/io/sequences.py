@@ -38,7 +38,7 @@ from engine.io._sequence_rows import (
 )
 from engine.io.planning import Planner, as_data_error
 from engine.io.sequence_text import FastaFormat, FastqFormat, Format, LinesFormat, Parsed
-from engine.io.source import RawRecord, Scan, Shard
+from engine.io.source import Plannable, RawRecord, Scan, Shard
 from engine.io.streams import BgzfStorage, Joiner, OnRaw, PlainStorage, Storage
 
 MAX_RECORD_BYTES = 512 << 20
@@ -50,22 +50,10 @@ _NO_BED = ("#", "track", "browser")
 _HOW_TO_SORT = "any order will do"
 
 
-class SequenceSource(Protocol):
-    """An opened input; `scan` is that of `source.Plannable`."""
+class SequenceSource(Plannable, Protocol):
+    """An opened input; the `on_record` of `scan` is for variants and is not called."""
 
-    path: str
     columns: Columns
-
-    def scan(
-        self,
-        *,
-        records_per_shard: int,
-        bytes_per_shard: int,
-        on_record: Callable[[RawRecord], None] | None = None,
-        on_record_limit: int = 0,
-    ) -> Scan:
-        """One pass over the whole input; `on_record` is for variants and is not called."""
-        ...
 
     def read(self, shard: Shard) -> RawSequences:
         """The records of a shard.

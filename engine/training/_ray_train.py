@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from engine import __version__
 from engine.errors import InputError, ReplisomeError
-from engine.runtime.executors.ray_data import cluster, cpu_shares
+from engine.runtime.executors.ray_data import cluster, cpu_shares, datasource
 from engine.runtime.install import check_node
 from engine.training._batches import Batch, BatchLoader
 from engine.training._crew import Crew, OnEpoch, until_done
@@ -197,7 +197,7 @@ class DataFeed:
         steps = [_Steps(epoch, begin, min(begin + size, end)) for begin in range(first_step, end, size)]
         tasks = [_Read(self._shared, one, self._rank, self._num_workers, __version__) for one in steps]
         with _data_context():
-            read = ray.data.read_datasource(_datasource(tasks), override_num_blocks=len(tasks), num_cpus=_READ_CPUS)
+            read = ray.data.read_datasource(datasource(tasks), override_num_blocks=len(tasks), num_cpus=_READ_CPUS)
             for table in read.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=_BLOCKS_AHEAD):
                 for row in table.to_pylist():
                     if row["error"] is not None:
@@ -247,30 +247,6 @@ def _opened(shared: Any, version: str) -> tuple[SamplePlan, BatchLoader]:
     check_node(version)
     setup: Setup = pickle.loads(ray.get(shared))
     return setup.train_plan(), setup.train_loader()
-
-
-def _datasource(tasks: list[_Read]) -> Any:
-    """A Datasource with these read tasks; the class is made here so that Ray is imported only when used."""
-    from ray.data import Datasource, ReadTask
-    from ray.data.block import BlockMetadata
-
-    class _Blocks(Datasource):
-        def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
-
-        def estimate_inmemory_data_size(self) -> int | None:
-            return None
-
-        def get_read_tasks(
-            self,
-            parallelism: int,  # noqa: ARG002 - the plan decides, not Ray
-            per_task_row_limit: int | None = None,  # noqa: ARG002
-            data_context: Any = None,  # noqa: ARG002
-        ) -> list[Any]:
-            facts = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-            return [ReadTask(task, facts, schema=None) for task in tasks]
-
-    return _Blocks()
 
 
 @contextmanager

@@ -136,8 +136,6 @@ def test_a_killed_search_goes_on_with_the_same_trials_to_the_same_best(spec, cal
 
 @pytest.mark.parametrize("method", ["random", "bayesian"])
 def test_other_methods_stopped_and_resumed(spec, tmp_path, method):
-    if method == "bayesian":
-        pytest.importorskip("optuna")
     said = [
         f"tuning={{method: {method}, trials: 3}}",
         "search={training.learning_rate: {log_uniform: [0.0001, 0.01]}, augment.jitter_bp: {integer: [0, 2]}}",

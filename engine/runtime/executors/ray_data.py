@@ -83,7 +83,11 @@ def _dataset(
             where="ray",
             fix="ask for fewer --workers, or use --device cpu",
         )
-    read = ray.data.read_datasource(_datasource(stages, shards), override_num_blocks=len(shards), num_cpus=read_cpus)
+    read = ray.data.read_datasource(
+        datasource([_Read(stages, shard) for shard in shards], rows_per_task=1),
+        override_num_blocks=len(shards),
+        num_cpus=read_cpus,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of max_task_retries, which has no named successor yet
         return _scored(read, stages, publisher, workers=workers, cpus=actor_cpus, gpus=gpus_per_worker)
@@ -149,12 +153,17 @@ def cpu_shares(node_cpus: Sequence[float], workers: int) -> tuple[float, float]:
     )
 
 
-def _datasource(stages: Stages, shards: Sequence[Shard]) -> Any:
-    """A Datasource with one read task per shard; the class is made here so that Ray is imported only when used."""
+def datasource(tasks: Sequence[Callable[[], Any]], *, rows_per_task: int | None = None) -> Any:
+    """A Datasource with these read tasks, one block each; its class is made here so that Ray is loaded only when used.
+
+    Args:
+        tasks: picklable, each giving the blocks of its task.
+        rows_per_task: how many rows a task gives, where that is known.
+    """
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
 
-    class _Shards(Datasource):
+    class _Tasks(Datasource):
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
 
@@ -167,12 +176,10 @@ def _datasource(stages: Stages, shards: Sequence[Shard]) -> Any:
             per_task_row_limit: int | None = None,  # noqa: ARG002
             data_context: Any = None,  # noqa: ARG002
         ) -> list[Any]:
-            return [ReadTask(_Read(stages, shard), _one_row(), schema=None) for shard in shards]
+            facts = BlockMetadata(num_rows=rows_per_task, size_bytes=None, input_files=None, exec_stats=None)
+            return [ReadTask(task, facts, schema=None) for task in tasks]
 
-    def _one_row() -> Any:
-        return BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
-
-    return _Shards()
+    return _Tasks()
 
 
 class _Read:

@@ -74,7 +74,6 @@ def search_by_optuna(value_of, ranges=RANGES, *, number: int, states=("completed
 
 
 def test_bayesian_trials_follow_from_seed_and_former_trials():
-    pytest.importorskip("optuna")
     states = ("completed", "stopped", "failed")
     once, again = (search_by_optuna(lambda one: one["e"], number=16, states=states) for _ in range(2))
     assert once == again
@@ -83,7 +82,6 @@ def test_bayesian_trials_follow_from_seed_and_former_trials():
 
 def test_bayesian_trials_come_nearer():
     """Ten trials are drawn at random, then the estimator has its say."""
-    pytest.importorskip("optuna")
     trials = search_by_optuna(lambda one: abs(math.log10(one["a"]) + 3), {"a": RANGES["a"]}, number=30)
     far = [one.value for one in trials]
     assert sum(far[-10:]) < 0.7 * sum(far[:10])
