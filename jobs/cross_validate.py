@@ -58,7 +58,7 @@ def plan(spec: CrossValidateSpec, context: RunContext) -> list[PlanLine]:  # noq
 
 def _prepared(spec: CrossValidateSpec) -> tuple[dict[int, TrainModelSpec], Folds]:
     output = train_model.local_output(spec)
-    numbers = fold_numbers(spec.data.path, spec.data.splits)
+    numbers = fold_numbers(spec.task.name, spec.data.path, spec.data.splits)
     children = {fold: _child(spec, fold, output) for fold in numbers}
     jobs = {fold: train_model.job_of(child) for fold, child in children.items()}
     return children, prepare_folds(jobs, output)

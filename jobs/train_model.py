@@ -10,7 +10,6 @@ from typing import Any
 from engine.errors import InputError
 from engine.runtime.install import check_installation
 from engine.runtime.run import PlanLine, RunContext, open_run
-from engine.training._batches import Augmentation
 from engine.training._crew import Crew
 from engine.training._recipe import Recipe
 from engine.training._train_job import (
@@ -64,7 +63,7 @@ def plan(spec: TrainModelSpec, context: RunContext) -> list[PlanLine]:  # noqa: 
         InputError: always, after everything that can be checked without training was found right.
     """
     prepared = prepare(job_of(spec))
-    steps = -(-sum(len(group.rows) for group in prepared.setup.train) // spec.training.batch_size)
+    steps = prepared.setup.train_plan().num_steps
     raise InputError(
         f"training has no shards to plan; this spec is in order, {steps:,} steps an epoch",
         where=spec.output,
@@ -88,7 +87,7 @@ def job_of(spec: TrainModelSpec) -> TrainJob:
             checkpoint_steps=spec.execution.checkpoint_steps,
             cache_bytes=spec.execution.cache_mb << 20,
         ),
-        augmentation=Augmentation(**spec.augment.model_dump()),
+        augmentation=spec.augment.model_dump(exclude_defaults=True),
         members=spec.training.members,
         card=Card(spec.name, spec.licence, spec.note),
         output=local_output(spec),

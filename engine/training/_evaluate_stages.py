@@ -30,7 +30,8 @@ from engine.scoring._predict_stages import (
 )
 from engine.scoring._prediction_columns import columns_of, value_column
 from engine.training._evaluation import Kind, kind_of
-from engine.training._sequence_set import SequenceSet, SplitTable
+from engine.training._sequence_set import SequenceSet
+from engine.training._split_table import SplitTable
 from schemas import states, tables
 
 TRUTH_COLUMNS = tuple(one.name for one in tables.TRUTHS)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from engine import registry
 from engine.errors import DataError, InputError, ReplisomeError
 from engine.io.parquet import footer_metadata, read_table, write_table
 from engine.runtime import layout
@@ -32,7 +33,8 @@ from engine.scoring._page import Number, count, real
 from engine.storage.store import LocalStore
 from engine.training import _metrics
 from engine.training._child_runs import Drawing, Page, Table, commit_parent, sealed_files
-from engine.training._sequence_set import SplitTable, open_set
+from engine.training._kind import kind_of
+from engine.training._split_table import SplitTable
 from engine.training._task import Task
 from engine.training._train_job import OUTPUTS, TrainJob, prepare
 from schemas import tables
@@ -91,13 +93,13 @@ class FoldsOutcome:
         return [first, f"  {told}", *(f"  {self.uri}/{name}" for name in (OUT_OF_FOLD, METRICS, layout.REPORT_HTML))]
 
 
-def fold_numbers(data: str, splits: str) -> list[int]:
-    """The folds of a split file, ascending.
+def fold_numbers(task: str, data: str, splits: str) -> list[int]:
+    """The folds of a split file of a set whose samples are those of a task, ascending.
 
     Raises:
         InputError: fewer than two, or a training row in none.
     """
-    table = SplitTable.load(splits, open_set(data))
+    table = SplitTable.load(splits, kind_of(registry.component("tasks", task)).open(data))
     in_training = table.names != "test"
     outside = in_training & (table.folds < 0)
     folds = np.unique(table.folds[in_training & (table.folds >= 0)]).tolist()
@@ -167,7 +169,7 @@ def finish(folds: Folds, run: Run) -> FoldsOutcome:
         local,
         schema_name="out_of_fold",
         version=tables.OUT_OF_FOLD_VERSION,
-        metadata={"outputs": json.dumps(list(folds.task.outputs))},
+        metadata={"outputs": json.dumps(list(folds.task.kept_names))},
     )
     run.store.put_file(local, OUT_OF_FOLD)
     run.store.clear_scratch()
@@ -208,7 +210,7 @@ def _held_out(folds: Folds, fold: int) -> pa.Table:
         raise DataError("this fold has lost its outputs", where=str(place), fix=_REDO) from error
     table = table.filter(pc.equal(table["split"], folds.held_out))
     names = tuple(json.loads(footer_metadata(place / OUTPUTS)["outputs"]))
-    if names != tuple(folds.task.outputs):
+    if names != tuple(folds.task.kept_names):
         raise DataError(f"fold {fold} has the outputs {', '.join(names)}", where=str(place), fix=_REDO)
     wanted = folds.records[fold]
     if not np.array_equal(np.sort(table["record"].to_numpy()), wanted):

@@ -206,9 +206,9 @@ class DataFeed:
 
 
 def _steps_per_block(setup: Setup, plan: SamplePlan) -> int:
-    letters = max(group.longest for group in setup.train)
+    size = setup.kind.wire_bytes(setup.train)
     wanted = -(-min(plan.window, plan.num_samples) // (_BLOCKS_PER_WINDOW * plan.batch_size))
-    return max(1, min(wanted, _BLOCK_BYTES // (plan.batch_size * letters)))
+    return max(1, min(wanted, _BLOCK_BYTES // (plan.batch_size * size)))
 
 
 class _Read:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from engine import registry
-from engine.training._batches import Augmentation, BatchLoader
+from engine.training._batches import BatchLoader
+from engine.training._kind import Augmentation, Kind, kind_of
 from engine.training._sample_plan import SamplePlan
-from engine.training._sequence_set import Split
+from engine.training._split_table import DataSet, Split
 from engine.training._task import Task
 
 
@@ -71,7 +72,8 @@ class Setup:
 
     Attributes:
         recipe: how.
-        train, validation: rows.
+        data: the opened set.
+        train, validation: rows of it.
         task: what.
         encoder: {"name", "params"}.
         architecture: the model's name.
@@ -82,6 +84,7 @@ class Setup:
     """
 
     recipe: Recipe
+    data: DataSet
     train: Split
     validation: Split
     task: Task
@@ -91,6 +94,11 @@ class Setup:
     augmentation: Augmentation
     folder: Path
     member: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """Of the samples."""
+        return kind_of(self.task)
 
     @property
     def checkpoints(self) -> Path:
@@ -118,15 +126,16 @@ class Setup:
 
     def train_loader(self) -> BatchLoader:
         """Reads the training rows, augmented."""
-        return BatchLoader(
-            self.train,
-            self.train_plan(),
-            encoder=self.build_encoder(),
-            task=self.task,
-            seed=self.recipe.seed,
-            augmentation=self.augmentation,
-            cache_bytes=self.recipe.cache_bytes,
-        )
+        return self._loader(self.train, self.augmentation, seed=self.recipe.seed)
+
+    def loader_of(self, split: Split) -> BatchLoader:
+        """Reads a split's rows as they are."""
+        return self._loader(split, None, seed=0)
+
+    def _loader(self, split: Split, augmentation: Augmentation | None, *, seed: int) -> BatchLoader:
+        encoder = self.build_encoder()
+        reader = self.kind.reader(self.data, encoder=encoder, task=self.task, augmentation=augmentation)
+        return BatchLoader(split, self.plan_of(split), reader, seed=seed, cache_bytes=self.recipe.cache_bytes)
 
     def build_encoder(self) -> Any:
         """The encoder."""

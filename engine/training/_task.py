@@ -23,9 +23,11 @@ Ids = NDArray[np.int64]
 class Task(Protocol):
     """A frozen, picklable object made by its class's `fit` from the targets of the training rows.
 
-    Its class has `Params`, `RESULT_VERSION`, and `head`, the name of the model's head.
+    Its class has `Params`, `RESULT_VERSION`, `kind`, which samples it takes (a file of engine/training/kinds), and
+    `head`, the name of the model's head.
     """
 
+    kind: str
     head: str
 
     @staticmethod
@@ -39,7 +41,7 @@ class Task(Protocol):
         ...
 
     @classmethod
-    def fit(cls, params: Any, columns: Iterable[pa.ChunkedArray]) -> Task:
+    def fit(cls, params: Any, columns: Iterable[Any]) -> Task:
         """Learn what the targets are: classes, counts, means. Raises InputError where they cannot be trained on."""
         ...
 
@@ -57,8 +59,8 @@ class Task(Protocol):
         """(K,) logits where training begins."""
         ...
 
-    def targets(self, column: pa.ChunkedArray, *, records: Ids, where: str) -> NDArray[Any]:
-        """(N,) int64 classes or (N, K) float32.
+    def targets(self, column: Any, *, records: Ids, where: str) -> Any:
+        """Of a group's rows, one of them at each place: (N,) int64 classes, (N, K) float32, or what `stack` joins.
 
         Raises:
             DataError: a target is missing, not finite, or outside the classes; names `where` and the record.
@@ -77,15 +79,30 @@ class Task(Protocol):
         """(B,) float32: how much each sample counts in the mean loss."""
         ...
 
-    def statistics(self, values_NK: Floats, targets: NDArray[Any]) -> Mapping[str, Statistic]:
-        """Metrics by name as functions of row weights; the higher the better, unless named in `lower_is_better`."""
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        """Names of the columns of what is kept."""
+        ...
+
+    def kept(self, values: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(B, S) and (B, ...): what is kept of samples for their figures.
+
+        The values and targets themselves where they are few; of a value for every position or pixel, counts.
+        """
+        ...
+
+    def statistics(self, kept_NS: Floats, targets: NDArray[Any]) -> Mapping[str, Statistic]:
+        """Metrics by name as functions of row weights; the higher the better, unless named in `lower_is_better`.
+
+        Rows are samples, so that a bootstrap draws whole sequences and images.
+        """
         ...
 
     def lower_is_better(self) -> tuple[str, ...]:
         """Names of metrics of which less is better, beside the loss."""
         ...
 
-    def confusion(self, values_NK: Floats, targets: NDArray[Any]) -> Ids | None:
+    def confusion(self, kept_NS: Floats, targets: NDArray[Any]) -> Ids | None:
         """(K, K) counts, truth in rows and prediction in columns; None where there are no classes."""
         ...
 
@@ -96,6 +113,27 @@ class Task(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What the model card tells: classes and counts, or mean and spread; plain values."""
         ...
+
+
+class SequenceTask:
+    """What the tasks share that tell a few values of a sequence: these are kept as they are."""
+
+    kind = "sequences"
+
+    @property
+    def column(self) -> str:
+        """Where the targets are."""
+        return str(self.column_of(self.params))  # type: ignore[attr-defined]
+
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        """The outputs."""
+        names: tuple[str, ...] = self.outputs  # type: ignore[attr-defined]
+        return names
+
+    def kept(self, values: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """All of them."""
+        return values, targets
 
 
 def float_targets(

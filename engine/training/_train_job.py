@@ -33,11 +33,11 @@ from engine.runtime.commit import commit_results
 from engine.runtime.run import Run
 from engine.storage.store import LocalStore
 from engine.training import _checkpoints, _metrics, _workers
-from engine.training._batches import Augmentation
 from engine.training._crew import Crew
 from engine.training._frozen_run import freeze_run, plain, remove
+from engine.training._kind import Kind, kind_of, num_samples
 from engine.training._recipe import Recipe, Setup
-from engine.training._sequence_set import SequenceSet, Split, SplitTable, index_splits, open_set, read_group
+from engine.training._split_table import DataSet, Split, SplitTable
 from engine.training.loop import Outputs, predict
 from schemas import tables
 
@@ -71,13 +71,13 @@ class Card:
 @dataclass(frozen=True)
 class TrainJob:
     """Attributes:
-    data, splits: paths of the sequence set and of the split file.
+    data, splits: paths of the set and of the split file.
     fold: which fold is held out; None takes the split file's own validation rows.
     inner_fold: of nested folds, which inner one validates; the fold is then tested.
     allow_empty_classes: whether validation and test rows may lack a class.
     task, encoder, model: by name.
     recipe: how.
-    augmentation: of the training rows.
+    augmentation: of the training rows: the keys that are set.
     members: networks of the ensemble, each with the next seed.
     card: of the model folder.
     output: local folder.
@@ -90,7 +90,7 @@ class TrainJob:
     encoder: Component
     model: Component
     recipe: Recipe
-    augmentation: Augmentation
+    augmentation: Mapping[str, Any]
     members: int
     card: Card
     output: Path
@@ -137,27 +137,37 @@ def prepare(job: TrainJob) -> Prepared:
     Raises:
         InputError: anything that does not go together, before a step is trained.
     """
-    data = open_set(job.data)
+    task_class, task_params = _task(job.task)
+    kind = kind_of(task_class)
+    data = kind.open(job.data)
     table = SplitTable.load(job.splits, data)
-    splits = index_splits(data, table, fold=job.fold, inner_fold=job.inner_fold)
+    splits = kind.index_splits(data, table, fold=job.fold, inner_fold=job.inner_fold)
     for name in ("train", "validation"):
         if not splits[name]:
             raise InputError(f"no row of the set is in the split {name!r}", where=job.splits, fix=_split_fix(job))
-    task = _fitted(job.task, splits["train"])
-    _check_targets(job, task, splits)
+    column = task_class.column_of(task_params)
+    task = task_class.fit(task_params, (kind.targets(data, group, column) for group in splits["train"]))
+    _check_targets(job, kind, data, task, splits)
     encoder_class = registry.component("encoders", job.encoder.name)
     encoder = encoder_class(registry.build_params(encoder_class, job.encoder.params, where="key 'encoder.params'"))
-    job.augmentation.check(encoder)
-    params = _model_params(job, task, encoder, splits)
+    augmentation = kind.augmentation(job.augmentation)
+    augmentation.check(encoder)
+    decided = {
+        "outputs": task.outputs,
+        "activation": task.activation,
+        "head": task.head,
+        **kind.decided(data, encoder, augmentation),
+    }
     setup = Setup(
         recipe=job.recipe,
+        data=data,
         train=splits["train"],
         validation=splits["validation"],
         task=task,
         encoder={"name": job.encoder.name, "params": dict(job.encoder.params)},
         architecture=job.model.name,
-        model_params=params,
-        augmentation=job.augmentation,
+        model_params=_model_params(job, kind, decided, splits),
+        augmentation=augmentation,
         folder=job.output,
     )
     setup.build_model()
@@ -168,19 +178,18 @@ def _split_fix(job: TrainJob) -> str:
     return "give a split file that has it" if job.fold is None else f"fold {job.fold} may not be in the split file"
 
 
-def _fitted(component: Component, train: Split) -> Any:
+def _task(component: Component) -> tuple[Any, Any]:
+    """Class and params."""
     cls = registry.component("tasks", component.name)
-    params = registry.build_params(cls, component.params, where="key 'task.params'")
-    column = cls.column_of(params)
-    return cls.fit(params, (read_group(group, [column])[column] for group in train))
+    return cls, registry.build_params(cls, component.params, where="key 'task.params'")
 
 
-def _check_targets(job: TrainJob, task: Any, splits: Mapping[str, Split]) -> None:
+def _check_targets(job: TrainJob, kind: Kind, data: DataSet, task: Any, splits: Mapping[str, Split]) -> None:
     """Every target is read once before a step is trained, and every class must have rows to be judged by."""
     for name, split in splits.items():
         seen_K: Any = None
         for group in split:
-            column = read_group(group, [task.column])[task.column]
+            column = kind.targets(data, group, task.column)
             truths_NK = task.truths(task.targets(column, records=group.records, where=group.part))
             if truths_NK is not None:
                 found_K = truths_NK.any(axis=0)
@@ -196,32 +205,23 @@ def _check_targets(job: TrainJob, task: Any, splits: Mapping[str, Split]) -> Non
         )
 
 
-def _model_params(job: TrainJob, task: Any, encoder: Any, splits: Mapping[str, Split]) -> dict[str, Any]:
+def _model_params(job: TrainJob, kind: Kind, decided: Mapping[str, Any], splits: Mapping[str, Split]) -> dict[str, Any]:
     """The user's params and those that follow from data and task."""
-    for name in DECIDED:
+    for name in decided:
         if name in job.model.params:
             what = f"{name!r} follows from the data and the task"
             raise InputError(what, where="key 'model.params'", fix="leave it out")
-    made = {
-        **job.model.params,
-        "outputs": task.outputs,
-        "activation": task.activation,
-        "in_channels": encoder.channels,
-        "num_tokens": getattr(encoder, "num_tokens", 0),
-        "head": task.head,
-        # A network that has learned both strands may be averaged over them.
-        "symmetry": "symmetric" if job.augmentation.reverse_complement else "stranded",
-    }
-    if "place" in str(made.get("pool")).split("+") and "length" not in made:
-        made["length"] = max(group.longest for split in splits.values() for group in split)
+    made = {**job.model.params, **decided}
+    made |= kind.filled(made, splits)
     cls = registry.component("models", job.model.name)
-    if not hasattr(cls, "set_bias"):
-        raise InputError(f"{job.model.name!r} gives no single answer for a sequence", where="key 'model.name'")
+    if not hasattr(cls, "set_bias") or getattr(cls, "kind", "sequences") != kind.name:
+        what = f"{job.model.name!r} is not trained on {kind.noun} by this task"
+        raise InputError(what, where="key 'model.name'", fix="choose another architecture")
     registry.build_params(cls, made, where="key 'model.params'")
     return made
 
 
-def _key(job: TrainJob, setup: Setup, data: SequenceSet, table: SplitTable) -> dict[str, Any]:
+def _key(job: TrainJob, setup: Setup, data: DataSet, table: SplitTable) -> dict[str, Any]:
     """Everything that can change the result; memory, workers and checkpoints cannot."""
     recipe = {name: value for name, value in vars(setup.recipe).items() if name not in _NOT_IN_KEY}
     versions = {
@@ -237,7 +237,7 @@ def _key(job: TrainJob, setup: Setup, data: SequenceSet, table: SplitTable) -> d
         "encoder": setup.encoder,
         "model": [job.model.name, dict(setup.model_params)],
         "recipe": recipe,
-        "augmentation": vars(job.augmentation),
+        "augmentation": vars(setup.augmentation),
         "members": job.members,
         "versions": versions,
     }
@@ -305,7 +305,7 @@ def execute(
         if prepared.splits[name]
     }
     store = LocalStore(job.output)
-    _write_outputs(store, outputs, prepared.setup.task.outputs)
+    _write_outputs(store, outputs, prepared.setup.task.kept_names)
     metrics = _judged(prepared, outputs, states, setups)
     store.put(METRICS, layout.sealed_json(metrics))
     info = save_model_folder(
@@ -376,7 +376,7 @@ def _judged(
         {"seed": setup.recipe.seed, "best_epoch": state["best_epoch"], "history": state["history"]}
         for setup, state in zip(setups, states, strict=True)
     ]
-    counts = {name: sum(len(group.rows) for group in split) for name, split in prepared.splits.items()}
+    counts = {name: num_samples(split) for name, split in prepared.splits.items()}
     facts = dict(prepared.setup.task.facts())
     return {"figures": figures, "members": members, "samples": counts, "targets": facts}
 
@@ -420,6 +420,7 @@ def _entry_text(entry: Mapping[str, Any]) -> str:
 
 def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> ModelCard:
     """The card's figures are those of metrics.json."""
+    kind = prepared.setup.kind
     rows = [
         f"| {split} | {figures['samples']:,} | {figures_text(figures['metrics'])} |"
         for split, figures in metrics["figures"].items()
@@ -433,7 +434,7 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
             *(["", job.card.note] if job.card.note else []),
             "",
             f"{job.members} networks `{job.model.name}` for the task `{job.task.name}`, encoder `{job.encoder.name}`,"
-            f" trained on {metrics['samples']['train']:,} sequences. The epoch was chosen on the validation rows, so"
+            f" trained on {metrics['samples']['train']:,} {kind.noun}. The epoch was chosen on the validation rows, so"
             " their figures flatter; those of the test rows do not.",
             "",
             "| split | samples | figures (95% bootstrap interval) |",
@@ -443,7 +444,7 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
             f"Recipe: {recipe}.",
         ]
     )
-    data = {"sequences": prepared.key["data"], "splits": prepared.key["splits"], "fold": job.fold}
+    data = {kind.name: prepared.key["data"], "splits": prepared.key["splits"], "fold": job.fold}
     if job.inner_fold is not None:
         data["inner_fold"] = job.inner_fold
     return ModelCard(
@@ -457,6 +458,6 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
         extra={
             "task": [job.task.name, plain(dict(job.task.params))],
             "targets": metrics["targets"],
-            "longest_sequence": max(group.longest for group in prepared.splits["train"]),
+            **kind.card_facts(prepared.splits["train"]),
         },
     )

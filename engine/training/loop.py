@@ -26,11 +26,11 @@ from engine.models._sample_dropout import set_sample_seeds
 from engine.models._sequence import activate
 from engine.storage import faults
 from engine.training import _checkpoints, _metrics
-from engine.training._batches import Batch, BatchLoader, Feed, Reader
+from engine.training._batches import Batch, Feed, Reader
 from engine.training._checkpoints import BEST, LAST, Checkpoint
 from engine.training._event_file import EventFile, confusion_image, curves_image
 from engine.training._recipe import Recipe, Setup
-from engine.training._sequence_set import Split
+from engine.training._split_table import Split
 from engine.training._team import Team
 
 MOMENTUM = 0.9
@@ -81,7 +81,7 @@ class Training:
     ) -> None:
         self.setup, self.team, self.recipe = setup, team, setup.recipe
         self._on_step, self._on_epoch = on_step, on_epoch
-        self._encoder = setup.build_encoder()
+        self._kind, self._encoder = setup.kind, setup.build_encoder()
         self._model = setup.build_model().to(team.device)
         self._optimiser = _optimiser(self._model, self.recipe)
         self.progress = self._resume()
@@ -163,13 +163,13 @@ class Training:
     def _loss(self, part: Batch, targets: Tensor, weights_B: Tensor) -> Tensor:
         """Weighted sum of the losses. A worker without samples runs an empty-handed pass, as the others wait for it."""
         if len(part) == 0:
-            blank = torch.zeros(1, 1, dtype=torch.uint8, device=self.team.device)
             set_sample_seeds(self._model, torch.zeros(1, dtype=torch.int64, device=self.team.device))
-            nothing: Tensor = self._runner(self._encoder.tensor(blank), None).sum() * 0.0
+            nothing: Tensor = self._runner(*self._kind.blank(self._encoder, self.team.device)).sum() * 0.0
             return nothing
         set_sample_seeds(self._model, torch.from_numpy(part.seeds_B).to(self.team.device))
-        logits_BK = forward(self._runner, self._encoder, part, device=self.team.device, precision=self.recipe.precision)
-        return (self.setup.task.losses(logits_BK, targets) * weights_B).sum()
+        tensors = self._kind.tensors(self._encoder, part.inputs, self.team.device)
+        logits = forward(self._runner, tensors, device=self.team.device, precision=self.recipe.precision)
+        return (self.setup.task.losses(logits, targets) * weights_B).sum()
 
     def _update(self) -> bool:
         """Move the weights; false where the gradients are not finite."""
@@ -189,12 +189,7 @@ class Training:
         if self.team.is_first:
             folder.mkdir(parents=True, exist_ok=True)
             whole = self._loader.load(self.plan.step(epoch, step), epoch=epoch)
-            tensors: dict[str, NDArray[Any]] = {
-                "tokens": whole.tokens_BL,
-                "lengths": whole.lengths_B,
-                "targets": whole.targets,
-                "records": whole.records_B,
-            }
+            tensors = {**whole.inputs.arrays(), "targets": whole.targets, "records": whole.records_B}
             save_file(tensors, folder / "batch.safetensors")
             facts = {"epoch": epoch, "step": step, "loss": str(loss), "records": whole.records_B.tolist()}
             (folder / "batch.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -287,8 +282,8 @@ class Outputs:
 
     Attributes:
         ids_N: their numbers in the split.
-        values_NK: activated, float64.
-        targets: (N,) or (N, K).
+        values_NK: what the task keeps of the activated values, float64.
+        targets: (N,) or (N, ...), as the task keeps them.
         records_N: record numbers in the data set.
         loss_sum, weight_sum: over the rows.
     """
@@ -313,6 +308,7 @@ class Outputs:
 
 def joined(parts: list[Outputs]) -> Outputs:
     """Parts of several workers in the order of the rows."""
+    parts = [part for part in parts if part.size] or parts[:1]
     ids_N = np.concatenate([part.ids_N for part in parts])
     order = np.argsort(ids_N)
     return Outputs(
@@ -329,11 +325,9 @@ def predict(
     model: Any, setup: Setup, split: Split, *, rank: int = 0, size: int = 1, device: torch.device | None = None
 ) -> Outputs:
     """One worker's share of a split through a model, without augmentation; the model is left in eval mode."""
-    recipe, task, device = setup.recipe, setup.task, device or torch.device("cpu")
-    plan = setup.plan_of(split)
-    loader = BatchLoader(
-        split, plan, encoder=(encoder := setup.build_encoder()), task=task, seed=0, cache_bytes=recipe.cache_bytes
-    )
+    recipe, device = setup.recipe, device or torch.device("cpu")
+    plan, loader = setup.plan_of(split), setup.loader_of(split)
+    kind, encoder = setup.kind, setup.build_encoder()
     model.eval()
     found = []
     with torch.inference_mode():
@@ -342,32 +336,31 @@ def predict(
             if len(ids_B):
                 batch = loader.load(ids_B, epoch=0)
                 with memory_told(batch, setup, device=device, place="a judged batch"):
-                    logits_BK = forward(_Logits(model), encoder, batch, device=device, precision=recipe.precision)
-                found.append(_outputs(logits_BK, batch, ids_B, setup=setup))
+                    tensors = kind.tensors(encoder, batch.inputs, device)
+                    logits = forward(_Logits(model), tensors, device=device, precision=recipe.precision)
+                found.append(_outputs(logits, batch, ids_B, setup=setup))
     return joined(found) if found else _no_outputs(setup)
 
 
-def _outputs(logits_BK: Tensor, batch: Batch, ids_B: NDArray[np.int64], *, setup: Setup) -> Outputs:
-    targets = torch.from_numpy(batch.targets).to(logits_BK.device)
-    weights_B = setup.task.weights(targets)
-    loss = float((setup.task.losses(logits_BK, targets) * weights_B).double().sum())
-    values_BK = activate(logits_BK, setup.task.activation).cpu().numpy().astype(np.float64)
-    return Outputs(ids_B, values_BK, batch.targets, batch.records_B, loss, float(weights_B.double().sum()))
+def _outputs(logits: Tensor, batch: Batch, ids_B: NDArray[np.int64], *, setup: Setup) -> Outputs:
+    task, targets = setup.task, torch.from_numpy(batch.targets).to(logits.device)
+    weights_B = task.weights(targets)
+    loss = float((task.losses(logits, targets) * weights_B).double().sum())
+    kept_BS, truths = task.kept(activate(logits, task.activation).cpu().numpy(), batch.targets)
+    weight = float(weights_B.double().sum())
+    return Outputs(ids_B, kept_BS.astype(np.float64), truths, batch.records_B, loss, weight)
 
 
 def _no_outputs(setup: Setup) -> Outputs:
     none = np.zeros(0, dtype=np.int64)
-    return Outputs(none, np.zeros((0, len(setup.task.outputs))), setup.task.stack([]), none, 0.0, 0.0)
+    return Outputs(none, np.zeros((0, len(setup.task.kept_names))), setup.task.stack([]), none, 0.0, 0.0)
 
 
-def forward(runner: nn.Module, encoder: Any, batch: Batch, *, device: torch.device, precision: str) -> Tensor:
-    """Logits (B, K) of a batch, float32."""
-    x = encoder.tensor(torch.from_numpy(np.ascontiguousarray(batch.tokens_BL)).to(device))
-    is_padded = bool((batch.lengths_B < batch.tokens_BL.shape[1]).any())
-    lengths_B = torch.from_numpy(batch.lengths_B).to(device) if is_padded else None
+def forward(runner: nn.Module, tensors: tuple[Any, ...], *, device: torch.device, precision: str) -> Tensor:
+    """Logits (B, K) of a batch, or (B, K, ...) where every position has its own, float32."""
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        logits_BK: Tensor = runner(x, lengths_B)
-    return logits_BK.float()
+        logits: Tensor = runner(*tensors)
+    return logits.float()
 
 
 def monitored(figures: dict[str, float], name: str) -> float:
@@ -390,8 +383,8 @@ class _Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, lengths_B: Tensor | None) -> Tensor:
-        logits: Tensor = self.model.logits(x, lengths_B)
+    def forward(self, *tensors: Any) -> Tensor:
+        logits: Tensor = self.model.logits(*tensors)
         return logits
 
 
@@ -403,10 +396,8 @@ def memory_told(batch: Batch, setup: Setup, *, device: torch.device, place: str)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        count, length = batch.tokens_BL.shape
         raise SystemFailure(
-            f"out of memory on {device} at {place}, with {count} sequences of up to {length:,} letters"
-            f" (records {_few(batch.records_B)})",
+            f"out of memory on {device} at {place}, with {batch.inputs.told()} (records {_few(batch.records_B)})",
             where=str(setup.folder),
             fix=f"lower execution.micro_batch (now {setup.recipe.micro_batch}) and run again: it goes on there",
         ) from error

@@ -25,15 +25,14 @@ from engine.errors import InputError, SystemFailure
 from engine.io import parquet
 from engine.training._minhash import Likeness, near_duplicates
 from engine.training._sequence_set import KEPT, SequenceSet
+from engine.training._split_table import INNER_FOLD, SPLIT_NAMES
 from schemas import tables
 
 Ints = npt.NDArray[np.int64]
 Method = Literal["random", "group", "contig", "similarity"]
 Clusters = Literal["minhash", "mmseqs2"]
 
-NAMES = ("train", "validation", "test")
 SCHEMA_NAME = "splits"
-INNER_FOLD = "inner_fold_{}"
 MMSEQS = "mmseqs"
 # Classes beyond this number are names, not classes.
 _MOST_CLASSES = 1000
@@ -180,11 +179,11 @@ def split_table(records: Records, plan: SplitPlan, *, where: str = "") -> pa.Tab
         parts = assign(units, classes, shares, seed=plan.seed, salt="split")
     folds = np.full(len(records), -1, np.int64)
     if plan.folds:
-        inside = parts != NAMES.index("test")
+        inside = parts != SPLIT_NAMES.index("test")
         parts[inside] = 0
         equal = (1.0 / plan.folds,) * plan.folds
         folds[inside] = assign(units[inside], classes[inside], equal, seed=plan.seed, salt="fold")
-    inner = {INNER_FOLD.format(fold): _inner(units, classes, folds, plan, fold=fold) for fold in _inner_of(plan)}
+    inner = {f"{INNER_FOLD}{fold}": _inner(units, classes, folds, plan, fold=fold) for fold in _inner_of(plan)}
     _check_not_empty(parts, folds, plan, where)
     if not plan.allow_empty_classes:
         for kind, numbers in {"split": parts, "fold": folds, **inner}.items():
@@ -192,7 +191,7 @@ def split_table(records: Records, plan: SplitPlan, *, where: str = "") -> pa.Tab
     columns = [
         pa.array(records.record),
         pa.array(records.ids, pa.string()),
-        pa.array(np.array(NAMES)[parts], pa.string()),
+        pa.array(np.array(SPLIT_NAMES)[parts], pa.string()),
         _fold_column(folds),
     ]
     table = pa.Table.from_arrays(columns, schema=tables.SPLITS)
@@ -375,7 +374,7 @@ def _check_not_empty(parts: Ints, folds: Ints, plan: SplitPlan, where: str) -> N
     wanted = {"train": True, "validation": plan.validation > 0 and not plan.folds, "test": plan.test > 0}
     if plan.validation_names or plan.test_names:
         wanted = {"train": True, "validation": False, "test": False}
-    empty = [name for i, name in enumerate(NAMES) if wanted[name] and not (parts == i).any()]
+    empty = [name for i, name in enumerate(SPLIT_NAMES) if wanted[name] and not (parts == i).any()]
     empty += [f"fold {i}" for i in range(plan.folds) if not (folds == i).any()]
     if empty:
         fix = "ask for larger shares or fewer folds, or part by something finer"
@@ -392,7 +391,7 @@ def _check_classes(numbers: Ints, kind: str, labels: Sequence[str | None], where
         there = np.unique(codes[numbers == number])
         missing = [one for one in np.setdiff1d(np.unique(codes[inside]), there).tolist() if names[one] is not None]
         if missing:
-            place = NAMES[number] if kind == "split" else f"{kind.replace('_', ' ')} {number}"
+            place = SPLIT_NAMES[number] if kind == "split" else f"{kind.replace('_', ' ')} {number}"
             num = int((codes[inside] == missing[0]).sum())
             raise InputError(
                 f"class {names[missing[0]]!r} ({num:,} {'record' if num == 1 else 'records'}) has none in {place}",
@@ -457,8 +456,8 @@ def counts_of(table: pa.Table) -> Mapping[str, int]:
 
 
 def _place(name: str) -> tuple[int, int]:
-    if name in NAMES:
-        return 3 * (name == "test") + NAMES.index(name), 0
+    if name in SPLIT_NAMES:
+        return 3 * (name == "test") + SPLIT_NAMES.index(name), 0
     return 2, int(name.removeprefix("fold "))
 
 

@@ -18,7 +18,6 @@ from engine.io.parquet import read_table, write_table
 from engine.models._folder import load_members
 from engine.models._info import open_model
 from engine.training import loop
-from engine.training._batches import Batch
 from tests.engine.training.events import scalars
 from tests.toys.sequences import motif_rows, row, usual_split, write_set, write_splits
 from tests.toys.variant_runs import assert_one_sentence, replisome, replisome_here
@@ -267,11 +266,11 @@ def test_a_loss_that_is_no_number_ends_with_a_sentence_and_the_batch(spec, tmp_p
 def test_out_of_memory_names_the_batch_and_the_setting(spec, calm, tmp_path, monkeypatch, error):
     forward, calls = loop.forward, []
 
-    def full(runner, encoder, batch: Batch, **more):
-        calls.append(len(batch))
+    def full(runner, tensors, **more):
+        calls.append(len(tensors[0]))
         if len(calls) == 6:
             raise error
-        return forward(runner, encoder, batch, **more)
+        return forward(runner, tensors, **more)
 
     monkeypatch.setattr(loop, "forward", full)
     done = replisome_here(*words(spec, tmp_path / "out"))
@@ -343,7 +342,7 @@ def test_a_shard_of_an_older_schema_is_named(tmp_path):
     [
         ("task.name=sequence_classificaton", "no task named .*; did you mean 'sequence_classification'"),
         ("model.name=sequence_cn", "no architecture named .*; did you mean 'sequence_cnn'"),
-        ("model.name=splice_grammar", "'splice_grammar' gives no single answer for a sequence"),
+        ("model.name=splice_grammar", "'splice_grammar' is not trained on sequences by this task"),
         ("model.params.outputs=[a]", "'outputs' follows from the data and the task"),
         ("training.monitor=auc", "no figure named 'auc'; known: loss, accuracy"),
         ("training.epochs=0", "epochs"),

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from engine.errors import InputError
 from engine.scoring._metrics import Statistic
 from engine.training import _metrics
-from engine.training._task import Floats, Ids, float_targets
+from engine.training._task import Floats, Ids, SequenceTask, float_targets
 
 LOSSES = ("bce", "focal")
 
@@ -42,7 +42,7 @@ class MultiLabelParams:
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(SequenceTask):
     """Attributes:
     params: as asked for.
     outputs: names of the labels.
@@ -64,11 +64,6 @@ class MultiLabel:
     def column_of(params: Any) -> str:  # noqa: ARG004 - the same for all
         """Where the targets are."""
         return "targets"
-
-    @property
-    def column(self) -> str:
-        """Where the targets are."""
-        return self.column_of(self.params)
 
     @classmethod
     def fit(cls, params: MultiLabelParams, columns: Iterable[pa.ChunkedArray]) -> MultiLabel:

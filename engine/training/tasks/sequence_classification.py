@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from engine.errors import InputError
 from engine.scoring._metrics import Statistic
 from engine.training import _metrics
-from engine.training._task import Floats, Ids, refused
+from engine.training._task import Floats, Ids, SequenceTask, refused
 
 LOSSES = ("cross_entropy", "focal")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -53,7 +53,7 @@ class SequenceClassificationParams:
 
 
 @dataclass(frozen=True)
-class SequenceClassification:
+class SequenceClassification(SequenceTask):
     """Attributes:
     params: as asked for.
     outputs: names of the classes.
@@ -73,11 +73,6 @@ class SequenceClassification:
     def column_of(params: Any) -> str:  # noqa: ARG004 - the same for all
         """Where the targets are."""
         return "label"
-
-    @property
-    def column(self) -> str:
-        """Where the targets are."""
-        return self.column_of(self.params)
 
     @classmethod
     def fit(cls, params: SequenceClassificationParams, columns: Iterable[pa.ChunkedArray]) -> SequenceClassification:

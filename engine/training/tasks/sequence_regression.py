@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from engine.errors import InputError
 from engine.scoring._metrics import Statistic, pearson_statistic, spearman_statistic
 from engine.training import _metrics
-from engine.training._task import Floats, Ids, float_targets
+from engine.training._task import Floats, Ids, SequenceTask, float_targets
 
 LOSSES = ("mse", "poisson")
 
@@ -42,7 +42,7 @@ class SequenceRegressionParams:
 
 
 @dataclass(frozen=True)
-class SequenceRegression:
+class SequenceRegression(SequenceTask):
     """Attributes:
     params: as asked for.
     outputs: names of the numbers.
@@ -62,11 +62,6 @@ class SequenceRegression:
     def column_of(params: SequenceRegressionParams) -> str:
         """Where the targets are."""
         return "targets" if params.several else "target"
-
-    @property
-    def column(self) -> str:
-        """Where the targets are."""
-        return self.column_of(self.params)
 
     @property
     def activation(self) -> str:

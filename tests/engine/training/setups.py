@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from engine.training._batches import Augmentation
 from engine.training._recipe import Recipe, Setup
 from engine.training._team import Team
 from engine.training._train_job import Card, Component, TrainJob, prepare
@@ -36,7 +35,7 @@ def small_job(folder: Path, *, count: int = 120, recipe: Recipe = RECIPE, **chan
         encoder=Component("one_hot", {}),
         model=Component("sequence_cnn", SMALL),
         recipe=recipe,
-        augmentation=Augmentation(reverse_complement=True, jitter_bp=2),
+        augmentation={"reverse_complement": True, "jitter_bp": 2},
         members=1,
         card=Card("toy", "Apache-2.0"),
         output=folder / "out",

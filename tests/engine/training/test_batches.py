@@ -5,27 +5,30 @@ from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.encoders.protein_tokens import ProteinTokens, ProteinTokensParams
 from engine.errors import DataError, InputError
 from engine.genome.windows import reverse_complement, text_from_tokens, tokens_from_text
-from engine.training import _batches
-from engine.training._batches import Augmentation, BatchLoader
+from engine.training._batches import BatchLoader
 from engine.training._sample_plan import SamplePlan
-from engine.training._sequence_set import SplitTable, index_splits, open_set
+from engine.training._sequence_set import index_splits, open_set
+from engine.training._split_table import SplitTable
+from engine.training.kinds import sequences
+from engine.training.kinds.sequences import SequenceAugmentation, SequenceReader
 from engine.training.tasks.sequence_classification import SequenceClassification, SequenceClassificationParams
 from tests.toys.sequences import motif_rows, row, write_set, write_splits
 
 TASK = SequenceClassification(SequenceClassificationParams(), ("none", "site"), (20, 20))
 
 
-def opened(folder, rows, **options):
+def opened(folder, rows, augmentation=None, **options):
     write_set(folder / "set", rows, rows_per_group=8)
     data = open_set(str(folder / "set"))
     path = write_splits(folder / "splits.parquet", rows, lambda record: "train")
     split = index_splits(data, SplitTable.load(str(path), data))["train"]
     plan = SamplePlan(tuple(len(group.rows) for group in split), 0, 10)
-    return BatchLoader(split, plan, encoder=OneHot(OneHotParams()), task=TASK, seed=3, **options)
+    return BatchLoader(split, plan, SequenceReader(OneHot(OneHotParams()), TASK, augmentation), seed=3, **options)
 
 
 def texts_of(batch):
-    return [text_from_tokens(tokens[:length]) for tokens, length in zip(batch.tokens_BL, batch.lengths_B, strict=True)]
+    pairs = zip(batch.inputs.tokens_BL, batch.inputs.lengths_B, strict=True)
+    return [text_from_tokens(tokens[:length]) for tokens, length in pairs]
 
 
 def test_samples_come_in_the_order_asked_for_with_their_own_targets(tmp_path):
@@ -34,13 +37,13 @@ def test_samples_come_in_the_order_asked_for_with_their_own_targets(tmp_path):
     assert batch.records_B.tolist() == [33, 2, 17, 2]
     assert texts_of(batch) == [rows[record]["sequence"] for record in (33, 2, 17, 2)]
     assert batch.targets.tolist() == [1, 0, 1, 0]
-    for tokens, length in zip(batch.tokens_BL, batch.lengths_B, strict=True):
+    for tokens, length in zip(batch.inputs.tokens_BL, batch.inputs.lengths_B, strict=True):
         assert (tokens[length:] == 4).all()
 
 
 def test_augmentation_is_decided_by_the_sample_not_by_its_batch(tmp_path):
     rows = motif_rows(40)
-    loader = opened(tmp_path, rows, augmentation=Augmentation(reverse_complement=True, jitter_bp=3))
+    loader = opened(tmp_path, rows, augmentation=SequenceAugmentation(reverse_complement=True, jitter_bp=3))
     whole = texts_of(loader.load(np.arange(40), epoch=5))
     alone = [texts_of(loader.load(np.array([one]), epoch=5))[0] for one in range(40)]
     assert whole == alone
@@ -49,12 +52,12 @@ def test_augmentation_is_decided_by_the_sample_not_by_its_batch(tmp_path):
 
 def test_augmented_samples_are_the_sequence_moved_or_read_the_other_way(tmp_path):
     rows = motif_rows(40)
-    loader = opened(tmp_path, rows, augmentation=Augmentation(reverse_complement=True, jitter_bp=2))
+    loader = opened(tmp_path, rows, augmentation=SequenceAugmentation(reverse_complement=True, jitter_bp=2))
     kinds = set()
     for made, one in zip(texts_of(loader.load(np.arange(40), epoch=0)), rows, strict=True):
         text = one["sequence"]
         possible = {
-            (name, by): text_from_tokens(_batches._moved(tokens_from_text(way), by, 4))
+            (name, by): text_from_tokens(sequences.moved(tokens_from_text(way), by, 4))
             for name, way in (("as it is", text), ("other strand", reverse_complement(text)))
             for by in range(-2, 3)
         }
@@ -68,12 +71,12 @@ def test_augmented_samples_are_the_sequence_moved_or_read_the_other_way(tmp_path
     ("by", "text"), [(0, "ACGT"), (1, "NACG"), (-1, "CGTN"), (4, "NNNN"), (-4, "NNNN"), (9, "NNNN"), (-9, "NNNN")]
 )
 def test_moving(by, text):
-    assert text_from_tokens(_batches._moved(tokens_from_text("ACGT"), by, 4)) == text
+    assert text_from_tokens(sequences.moved(tokens_from_text("ACGT"), by, 4)) == text
 
 
 def test_parts_are_padded_no_more_than_they_need(tmp_path):
     batch = opened(tmp_path, [row(0, "ACGTACGT", label="site"), row(1, "AC", label="none")]).load(np.arange(2), epoch=0)
-    assert batch.part(1, 2).tokens_BL.tolist() == [[0, 1]]
+    assert batch.part(1, 2).inputs.tokens_BL.tolist() == [[0, 1]]
     assert len(batch.part(2, 2)) == 0
 
 
@@ -94,7 +97,7 @@ def test_a_label_outside_the_classes_is_named_with_part_and_record(tmp_path):
 
 def test_letters_are_masked_by_chance_and_by_the_sample(tmp_path):
     rows = [row(record, "ACGT" * 50, label="site") for record in range(40)]
-    loader = opened(tmp_path, rows, augmentation=Augmentation(mask_fraction=0.2))
+    loader = opened(tmp_path, rows, augmentation=SequenceAugmentation(mask_fraction=0.2))
     texts = texts_of(loader.load(np.arange(40), epoch=0))
     for text in texts:
         assert all(letter in (wanted, "N") for letter, wanted in zip(text, "ACGT" * 50, strict=True))
@@ -105,7 +108,7 @@ def test_letters_are_masked_by_chance_and_by_the_sample(tmp_path):
 
 
 def test_what_is_no_dna_has_no_other_strand():
-    augmentation = Augmentation(reverse_complement=True)
+    augmentation = SequenceAugmentation(reverse_complement=True)
     augmentation.check(OneHot(OneHotParams()))
     with pytest.raises(InputError, match="only DNA has a reverse complement"):
         augmentation.check(ProteinTokens(ProteinTokensParams()))

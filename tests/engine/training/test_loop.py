@@ -8,7 +8,6 @@ from safetensors.numpy import load_file
 
 from engine.errors import DataError, InputError
 from engine.training import _checkpoints
-from engine.training._batches import Augmentation
 from engine.training._recipe import Recipe
 from engine.training._team import Team
 from engine.training._train_job import Component
@@ -24,7 +23,7 @@ def trained(setup):
 def test_it_learns(tmp_path):
     wide = Component("sequence_cnn", {**SMALL, "channels": 16, "pool": "max"})
     recipe = {"epochs": 12, "learning_rate": 1e-2}
-    setup = small_setup(tmp_path, count=300, recipe=recipe, augmentation=Augmentation(), model=wide)
+    setup = small_setup(tmp_path, count=300, recipe=recipe, augmentation={}, model=wide)
     training, progress = trained(setup)
     assert progress.history[progress.best_epoch]["validation"]["accuracy"] > 0.85
     assert progress.history[-1]["train_loss"] < 0.7 * progress.history[0]["train_loss"]
@@ -133,7 +132,7 @@ def test_several_workers_shares_are_the_whole(tmp_path):
 
 
 def test_bf16_follows_fp32(tmp_path):
-    still = Augmentation()
+    still = {}
     full = step_losses(small_setup(tmp_path, output="full", augmentation=still))
     half = step_losses(small_setup(tmp_path, output="half", augmentation=still, recipe={"precision": "bf16"}))
     assert half != full

@@ -8,7 +8,8 @@ import pytest
 
 from engine.errors import DataError, InputError
 from engine.io.parquet import write_table
-from engine.training._sequence_set import SplitTable, index_splits, open_set, read_group
+from engine.training._sequence_set import index_splits, open_set, read_group
+from engine.training._split_table import SplitTable
 from schemas.tables import SPLITS
 from tests.toys.sequences import motif_rows, row, usual_split, write_set, write_splits
 

@@ -18,7 +18,8 @@ from engine.io import parquet
 from engine.training import splits
 from engine.training._leaks import find_leaks, leaks_text
 from engine.training._minhash import Likeness
-from engine.training._sequence_set import SplitTable, open_set
+from engine.training._sequence_set import open_set
+from engine.training._split_table import SplitTable
 from engine.training.splits import Records, SplitPlan, counts_of, load_records, read_split, split_table, write_split
 from schemas import tables
 from tests.engine.training.test_minhash import mutated, random_dna

@@ -1,0 +1,157 @@
+"""A split file: the split of every record of a data set, whatever kind of sample it holds; and the rows of a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.errors import InputError
+from engine.io.parquet import footer_metadata, read_table
+
+SPLITS_NAME = "splits"
+SPLIT_NAMES = ("train", "validation", "test")
+INNER_FOLD = "inner_fold_"
+_READ_VERSION = "1"
+_SCHEMA_KEY, _VERSION_KEY = "replisome.schema", "replisome.schema_version"
+Ids = NDArray[np.int64]
+Rows = NDArray[np.int32]
+
+
+class DataSet(Protocol):
+    """An opened set of samples."""
+
+    @property
+    def path(self) -> str:
+        """As it was named."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of everything in it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of a split that are read together: those of one row group, or of one run of images.
+
+    Attributes:
+        part: the file, or the array.
+        row_group: its number in the file, or the run's in the array.
+        rows: (N,) places in it, ascending.
+        records: (N,) record numbers.
+        longest: letters of the longest sequence among them, or pixels of the largest image.
+    """
+
+    part: str
+    row_group: int
+    rows: Rows
+    records: Ids
+    longest: int
+
+
+Split = tuple[Group, ...]
+
+
+def check_schema(part: Path, wanted: str, wanted_version: str) -> dict[str, str]:
+    """The footer's metadata of a Parquet file that holds a table of this schema.
+
+    Raises:
+        InputError: it holds another, or another version of it.
+    """
+    footer = footer_metadata(part)
+    name, version = footer.get(_SCHEMA_KEY, "none"), footer.get(_VERSION_KEY, "none")
+    if (name, version) != (wanted, wanted_version):
+        raise InputError(
+            f"holds a table of schema {name!r} version {version}, wanted is {wanted!r} version {wanted_version}",
+            where=str(part),
+            fix="give a table of that schema, or make it anew with this version",
+        )
+    return footer
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """A split file: the split of every record.
+
+    Attributes:
+        records: (N,) ascending.
+        names: (N,) split of each.
+        folds: (N,), -1 where there is none.
+        digest: sha256 of the file.
+        inner: for each fold that has inner ones: (N,) the inner fold of each, -1 where there is none.
+    """
+
+    records: Ids
+    names: NDArray[np.str_]
+    folds: Rows
+    digest: str
+    inner: Mapping[int, Rows] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str, data: DataSet) -> SplitTable:
+        """Raises InputError: unreadable, another schema, a record twice, or made for another data set."""
+        place = Path(path).expanduser().absolute()
+        if not place.is_file():
+            raise InputError("the split file is not there", where=str(place), fix="check the path")
+        footer = check_schema(place, SPLITS_NAME, _READ_VERSION)
+        if footer.get("data_digest", data.digest) != data.digest:
+            raise InputError(
+                f"was made for a set with digest {footer['data_digest'][:12]}..., this one has {data.digest[:12]}...",
+                where=str(place),
+                fix="split this set",
+            )
+        table = read_table(place)
+        records = table["record"].to_numpy().astype(np.int64)
+        order = np.argsort(records, kind="stable")
+        if len(records) and (np.diff(records[order]) == 0).any():
+            twice = int(records[order][:-1][np.diff(records[order]) == 0][0])
+            raise InputError(f"record {twice} stands twice in the split file", where=str(place), fix="split anew")
+        folds = _folds(table, "fold")[order] if "fold" in table.column_names else np.full(len(records), -1, np.int32)
+        nested = [name for name in table.column_names if name.startswith(INNER_FOLD)]
+        inner = {int(name.removeprefix(INNER_FOLD)): _folds(table, name)[order] for name in nested}
+        names = np.array(table["split"].to_pylist(), dtype=np.str_)
+        digest = hashlib.sha256(place.read_bytes()).hexdigest()
+        return cls(records[order], names[order], folds, digest, inner)
+
+    def of(self, records: Ids, *, fold: int | None, inner_fold: int | None = None, where: str) -> NDArray[np.str_]:
+        """Split of each record; with a fold, that fold of the training rows is "validation" and no other row is.
+
+        With an inner fold the fold is "test", the inner fold "validation", and the file's own test rows are "unused".
+
+        Raises:
+            InputError: a record that the split file does not know.
+        """
+        places = np.searchsorted(self.records, records)
+        known = (places < len(self.records)) & (self.records[np.minimum(places, len(self.records) - 1)] == records)
+        if not known.all():
+            raise InputError(
+                f"record {int(records[~known][0])} of {where} has no row in the split file",
+                where="splits",
+                fix="split this set anew",
+            )
+        names = self.names[places].astype("U10")
+        if fold is None:
+            return names
+        in_training = (names == "train") | (names == "validation")
+        in_fold = self.folds[places] == fold
+        if inner_fold is None:
+            return np.where(in_training, np.where(in_fold, "validation", "train"), names)
+        if fold not in self.inner:
+            what = f"the split file has no inner folds of fold {fold}"
+            raise InputError(what, where="splits", fix="make it with --inner-folds")
+        is_chosen = self.inner[fold][places] == inner_fold
+        inside = np.where(in_fold, "test", np.where(is_chosen, "validation", "train"))
+        return np.where(in_training, inside, "unused")
+
+
+def _folds(table: pa.Table, name: str) -> Rows:
+    folds: Rows = table[name].fill_null(-1).to_numpy().astype(np.int32)
+    return folds

@@ -1,0 +1,1 @@
+"""Kinds of samples that tasks take, one per file."""
