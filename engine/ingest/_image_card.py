@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.ingest._image_facts import ImageRow
+from engine.runtime.pages import render_page
 from schemas import states
 
 MAX_LISTED = 1000
@@ -158,17 +159,10 @@ def render(
         timings: how long it took.
         provenance: what made it.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     classes = sorted(card["classes"].items(), key=lambda one: (-one[1], one[0]))
-    return environment.get_template(_TEMPLATE).render(
+    return render_page(
+        _TEMPLATE,
+        Path(__file__).parent,
         card=card,
         pictures=pictures,
         classes=classes[:MAX_SHOWN],

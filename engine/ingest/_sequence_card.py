@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.runtime.pages import render_page
 from schemas import states
 
 MAX_CLASSES = 1000
@@ -230,17 +231,10 @@ def _histogram(lengths: Mapping[int, int]) -> list[dict[str, int]]:
 
 def render(card: Mapping[str, Any], timings: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """The page as text: one file, no script, nothing loaded from elsewhere."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     classes = sorted(card["classes"].items(), key=lambda one: (-one[1], one[0]))
-    return environment.get_template(_TEMPLATE).render(
+    return render_page(
+        _TEMPLATE,
+        Path(__file__).parent,
         card=card,
         classes=classes[:MAX_SHOWN],
         num_labelled=sum(card["classes"].values()) or 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from engine.io.vcf import header_contigs
 from engine.io.vcf_columns import Columns, ColumnSource, open_columns
 from engine.io.vcf_zarr import Measures, StoreFacts, check_names, write_store
 from engine.runtime.commit import Parts, Report
+from engine.runtime.pages import render_page
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Run, noted_versions
 from engine.runtime.stages import ShardOutput
@@ -25,6 +25,7 @@ JOB = "ingest_variants"
 SCHEMA_NAME = "variant_sites"
 STORE = "variants.zarr"
 RESULT_VERSION = 1
+_MAX_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -180,17 +181,14 @@ def report(
 
 
 def _page(content: Mapping[str, Any]) -> str:
-    """The card as a page: one table, nothing fetched from elsewhere."""
-    rows = "\n".join(f"<tr><th>{html.escape(name)}</th><td>{_cell(value)}</td></tr>" for name, value in content.items())
-    style = "body{font:15px sans-serif;margin:2em}th{text-align:left;vertical-align:top;padding:.2em 1em .2em 0}"
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Variants taken in</title>\n'
-        f"<style>{style}</style>\n<h1>Variants taken in</h1>\n<table>\n{rows}\n</table>\n"
-        "<p>Research use only; not a medical device.</p></html>\n"
+    """The card as a page."""
+    contigs = sorted(content["contigs"].items(), key=lambda one: -one[1])
+    return render_page(
+        "variant_card.html",
+        Path(__file__).parent,
+        card=content,
+        contigs=contigs[:_MAX_SHOWN],
+        most_of_a_contig=contigs[0][1] if contigs else 1,
+        num_more_contigs=max(0, len(contigs) - _MAX_SHOWN),
+        sentences=states.INGEST_REASONS,
     )
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return "<br>".join(f"{html.escape(str(key))}: {_cell(one)}" for key, one in value.items()) or "none"
-    return html.escape(f"{value:,}" if isinstance(value, int) else str(value))

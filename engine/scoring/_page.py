@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.runtime import pages
+
 if TYPE_CHECKING:
     from engine.runtime.run import Execution
 
@@ -56,19 +58,8 @@ def render_page(template: str, *, folder: Path | None = None, **values: Any) -> 
         folder: where it lies beside the pieces of this folder.
         values: what it shows.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here] if folder is None else [folder, here]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawing"] = Markup
-    return environment.get_template(template).render(**values)
+    return pages.render_page(template, *([here] if folder is None else [folder, here]), **values)
 
 
 def timings_of(execution: Execution, timings: Mapping[str, float]) -> dict[str, Any]:
