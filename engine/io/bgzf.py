@@ -4,6 +4,7 @@ Source: the SAM/BAM format specification, section 4.1 (block header with the `BC
 28-byte end marker, virtual offset = block offset << 16 | offset inside the block), and RFC 1951, RFC 1952.
 
 Every block is checked (CRC-32 and length) before its bytes are handed on, so a flipped bit is never read as data.
+Where the package `isal` (Intel's ISA-L) is installed it inflates, in about a third of zlib's time, to the same bytes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,20 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
+from itertools import islice
 from pathlib import Path
 
 from engine.errors import InputError
+
+try:
+    from isal.isal_zlib import IsalError
+    from isal.isal_zlib import crc32 as _crc32
+    from isal.isal_zlib import decompress as _decompress
+except ImportError:
+    from zlib import crc32 as _crc32
+    from zlib import decompress as _decompress
+    from zlib import error as IsalError
 
 EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty block that ends every whole BGZF file."""
@@ -29,7 +40,12 @@ _HEADER = bytes.fromhex("1f8b08040000000000ff060042430200")
 _MAGIC = b"\x1f\x8b\x08\x04"
 _READ_BYTES = 1 << 20
 _MAX_BLOCK = 1 << 16
-_AHEAD = 16
+_GROUP = 16
+"""Blocks that a thread inflates at a time: enough that handing them over costs little."""
+
+_AHEAD = 8
+"""Groups that may wait."""
+
 _u16 = struct.Struct("<H").unpack_from
 _trailer = struct.Struct("<II")
 
@@ -80,11 +96,20 @@ def _inflate(block: bytes, offset: int, path: Path) -> bytes:
     try:
         if size > _MAX_BLOCK or begin > len(block) - 8:
             raise zlib.error("block lengths make no sense")
-        data = zlib.decompress(block[begin:-8], -15, size or 1)
+        data = _plain(block[begin:-8], size or 1)
     except zlib.error as error:
         raise _corrupt(path, offset, f"the BGZF block does not inflate ({error})") from error
-    if len(data) != size or zlib.crc32(data) != crc:
+    if len(data) != size or _crc32(data) != crc:
         raise _corrupt(path, offset, "the BGZF block's checksum does not match its bytes")
+    return data
+
+
+def _plain(body: bytes, size: int) -> bytes:
+    """What a deflate stream holds; zlib has the last word on one that does not inflate."""
+    try:
+        data: bytes = _decompress(body, -15, size)
+    except IsalError:
+        data = zlib.decompress(body, -15, size)
     return data
 
 
@@ -110,11 +135,11 @@ def read_blocks(
     end: int | None = None,
     *,
     on_raw: Callable[[bytes], object] | None = None,
-    threads: int = 1,
+    pool: Executor | None = None,
 ) -> Iterator[Block]:
     """Blocks from virtual offset `begin` up to `end` (or the end of the file), each checked, cut to that range.
 
-    `on_raw` receives the compressed bytes of every block touched, in order; `threads` inflate.
+    `on_raw` receives the compressed bytes of every block touched, in order; a `pool` inflates where it is given.
 
     Raises:
         InputError: a block is cut, corrupt or not BGZF; names the file and the byte.
@@ -122,7 +147,7 @@ def read_blocks(
     last, keep = (None, 0) if end is None else (end >> 16, end & 0xFFFF)
     skip = begin & 0xFFFF
     raw_blocks = _raw_blocks(path, begin >> 16, last if keep else (last - 1 if last is not None else None))
-    for offset, raw, whole in _inflated(raw_blocks, path, threads):
+    for offset, raw, whole in _inflated(raw_blocks, path, pool):
         data = whole
         if on_raw is not None:
             on_raw(raw)
@@ -133,21 +158,25 @@ def read_blocks(
         skip = 0
 
 
-def _inflated(blocks: Iterator[tuple[int, bytes]], path: Path, threads: int) -> Iterator[tuple[int, bytes, bytes]]:
+def _inflated(
+    blocks: Iterator[tuple[int, bytes]], path: Path, pool: Executor | None
+) -> Iterator[tuple[int, bytes, bytes]]:
     """(file offset, compressed bytes, bytes) of each block, in order."""
-    if threads < 2:
+    if pool is None:
         for offset, raw in blocks:
             yield offset, raw, _inflate(raw, offset, path)
         return
-    waiting: deque[tuple[int, bytes, Future[bytes]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for offset, raw in blocks:
-            waiting.append((offset, raw, pool.submit(_inflate, raw, offset, path)))
-            if len(waiting) > _AHEAD * threads:
-                before, packed, data = waiting.popleft()
-                yield before, packed, data.result()
-        for before, packed, data in waiting:
-            yield before, packed, data.result()
+    waiting: deque[Future[list[tuple[int, bytes, bytes]]]] = deque()
+    while group := list(islice(blocks, _GROUP)):
+        waiting.append(pool.submit(_inflate_all, group, path))
+        if len(waiting) > _AHEAD:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+def _inflate_all(group: list[tuple[int, bytes]], path: Path) -> list[tuple[int, bytes, bytes]]:
+    return [(offset, raw, _inflate(raw, offset, path)) for offset, raw in group]
 
 
 def _raw_blocks(path: Path, offset: int, last: int | None) -> Iterator[tuple[int, bytes]]:

@@ -128,24 +128,32 @@ class Joiner:
 
         `ending` is added to data (a missing last newline) and has no place in the file.
         """
-        whole = self.joined()
+        data, rest = self._parted(cut, ending)
         border = self._base + cut + len(ending)
         index = int(np.searchsorted(self._positions, self._base + cut, side="right")) - 1
         offset = self._after if cut == self.size else self._offsets[index] + self._base + cut - self._positions[index]
         kept = [(p, o) for p, o in zip(self._positions, self._offsets, strict=True) if p > self._base + cut]
         positions = [p for p in self._positions if p < self._base + cut]
         batch = Batch(
-            whole[:cut] + ending if ending or cut < self.size else whole,
+            data,
             self._base,
             np.array([*positions, border], np.int64),
             [*self._offsets[: len(positions)], offset],
         )
-        rest = whole[cut:]
         self._pieces = [rest] if rest else []
         self._positions = [border, *(p for p, _ in kept)] if rest else []
         self._offsets = [offset, *(o for _, o in kept)] if rest else []
         self._base, self.size = border, len(rest)
         return batch
+
+    def _parted(self, cut: int, ending: bytes) -> tuple[bytes, bytes]:
+        """The first `cut` bytes with `ending`, and the rest; copied once, as the cut mostly lies in the last block."""
+        *before, last = self._pieces or [b""]
+        inside = cut - (self.size - len(last))
+        if inside < 0:
+            whole = self.joined()
+            return whole[:cut] + ending, whole[cut:]
+        return b"".join((*before, last[:inside], ending)), last[inside:]
 
 
 def iter_lines(blocks: Iterator[bgzf.Block], *, base: int = 0, batch_bytes: int = BATCH_BYTES) -> Iterator[Batch]:

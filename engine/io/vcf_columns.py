@@ -10,12 +10,13 @@ Source: the Variant Call Format specification 4.3 (samtools/hts-specs); where it
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +27,14 @@ from engine.io import _vcf_lines, _vcf_sites, bgzf
 from engine.io._genotypes import read_genotypes
 from engine.io._vcf_formats import format_about, format_type, read_formats
 from engine.io._vcf_header import Declared, chosen, columns_line, sample_names
-from engine.io._vcf_lines import Ints, Lines, Refused, cut
+from engine.io._vcf_lines import Lines, Refused
+from engine.io._vcf_plan import ColumnPlanner, with_sites
 from engine.io.bcf import BcfSource
-from engine.io.planning import Planner, as_data_error
+from engine.io.planning import as_data_error
 from engine.io.source import Plannable, RawRecord, Scan, Shard
-from engine.io.streams import Batch, OnRaw, PlainStorage, feed_before, iter_lines
+from engine.io.streams import OnRaw, PlainStorage, feed_before, iter_lines
 from engine.io.variants import open_variants
-from engine.io.vcf import VcfSource, _is_contig, parse_line
+from engine.io.vcf import VcfSource
 from schemas import states, tables
 
 BATCH_BYTES = 2 << 20
@@ -40,7 +42,6 @@ BATCH_BYTES = 2 << 20
 
 _MAX_TEXT = 1000
 _BCF_RECORDS = 1000
-_SITE_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def open_columns(path: str | Path, *, threads: int = 1) -> ColumnSource:
 
     Args:
         path: a local file.
-        threads: threads that inflate while the plan of a VCF is cut.
+        threads: threads that inflate and look for sites while the plan of a VCF is cut.
 
     Raises:
         InputError: neither, or cut.
@@ -222,7 +223,7 @@ class VcfColumns(VcfSource):
         Raises:
             InputError: truncated or corrupt file, records out of order.
         """
-        planner = _ColumnPlanner(
+        planner = ColumnPlanner(
             self.path,
             records_per_shard=records_per_shard,
             bytes_per_shard=bytes_per_shard,
@@ -230,8 +231,10 @@ class VcfColumns(VcfSource):
         )
         digest = hashlib.sha256()
         feed_before(self._file, self._storage.whole_before(self._body), digest.update)
-        for batch in iter_lines(self._blocks(digest.update), batch_bytes=BATCH_BYTES):
-            planner.add_batch(batch, self._num_columns)
+        with ThreadPoolExecutor(self._threads) if self._threads > 1 else nullcontext() as pool:
+            batches = iter_lines(self._blocks(digest.update, pool), batch_bytes=BATCH_BYTES)
+            for batch, sites in with_sites(batches, self._num_columns, pool):
+                planner.add_batch(batch, sites)
         return planner.finish(digest.hexdigest(), self._scan_notes())
 
     def _scan_notes(self) -> list[str]:
@@ -240,10 +243,10 @@ class VcfColumns(VcfSource):
             ended = not isinstance(self._storage, PlainStorage) or stream.read() == b"\n"
         return [*self._notes, *([] if ended else ["the last line has no line end; the file may be cut"])]
 
-    def _blocks(self, on_raw: OnRaw) -> Iterator[bgzf.Block]:
+    def _blocks(self, on_raw: OnRaw, pool: Executor | None) -> Iterator[bgzf.Block]:
         if isinstance(self._storage, PlainStorage):
             return self._storage.blocks(self._file, self._body, on_raw=on_raw)
-        return bgzf.read_blocks(self._file, self._body, on_raw=on_raw, threads=self._threads)
+        return bgzf.read_blocks(self._file, self._body, on_raw=on_raw, pool=pool)
 
     def read_sites(self, shard: Shard, columns: Columns) -> Sites:
         """See `ColumnSource.read_sites`."""
@@ -253,149 +256,6 @@ class VcfColumns(VcfSource):
     def _texts(self, shard: Shard) -> Iterator[bytes]:
         blocks = self._storage.blocks(self._file, shard.begin, shard.end)
         return (batch.data for batch in iter_lines(blocks, batch_bytes=BATCH_BYTES))
-
-
-# ---------------------------------------------------------------- plan
-
-
-class _ColumnPlanner(Planner):
-    """A planner that takes whole batches of lines; order is checked by array."""
-
-    def add_batch(self, batch: Batch, num_columns: int) -> None:
-        """Add all lines of a batch.
-
-        Raises:
-            InputError: out of order.
-        """
-        data = np.frombuffer(batch.data, np.uint8)
-        begins = np.concatenate(([0], np.flatnonzero(data == ord("\n")) + 1))
-        contigs, starts = _sites(batch.data, data, begins)
-        if not _is_sorted(contigs, starts):
-            contigs, starts = _parsed_sites(batch.data, begins, num_columns)
-        else:
-            _drop_bad_end(batch.data, begins, contigs, starts, num_columns)
-        borders = [0, *(np.flatnonzero(contigs.codes[1:] != contigs.codes[:-1]) + 1).tolist(), len(starts)]
-        for begin, end in itertools.pairwise(borders):
-            code = int(contigs.codes[begin])
-            name = contigs.names[code] if code >= 0 else None
-            self._add_run(name, starts[begin:end], begins[begin : end + 1] + batch.base, batch)
-
-    def _add_run(self, contig: str | None, starts: Ints, marks: Ints, batch: Batch) -> None:
-        if contig is not None:
-            self._check_run(contig, starts)
-            self.contigs[contig] = self.contigs.get(contig, 0) + len(starts)
-        known = _Starts(starts) if contig is not None else [None] * len(starts)
-        done = 0
-        while done < len(starts):
-            done = self._take(contig, known, done, marks=marks, locate=batch.locate)
-
-    def _check_run(self, contig: str, starts: Ints) -> None:
-        """The base class's check names the record; it is asked only where an array of starts is out of order."""
-        ordered = bool((starts[1:] >= starts[:-1]).all())
-        if contig == self._contig and ordered and starts[0] >= self._start:
-            self._start = int(starts[-1])
-        else:
-            self._check_order(contig, starts.tolist() if not ordered else [int(starts[0]), int(starts[-1])])
-
-
-class _Starts(Sequence[int | None]):
-    """An array of starts that gives plain ints, one when it is asked for."""
-
-    def __init__(self, values: Ints) -> None:
-        self._values = values
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[int | None]: ...
-    def __getitem__(self, index: int | slice) -> int | list[int | None]:
-        found: int | list[int | None] = self._values[index].tolist()
-        return found
-
-
-@dataclass(frozen=True)
-class _Contigs:
-    """int64 (lines,) codes into names; -1 where a line does not parse."""
-
-    codes: Ints
-    names: Sequence[str]
-
-
-def _sites(text: bytes, data: _vcf_lines.Bytes, begins: Ints) -> tuple[_Contigs, Ints]:
-    """Contig and 0-based start of each line, from its first two columns."""
-    first, second = _first_tabs(data, begins)
-    found = np.flatnonzero(second >= 0)
-    codes, starts = np.full(len(begins) - 1, -1, np.int64), np.full(len(begins) - 1, -1, np.int64)
-    if not len(found):
-        return _Contigs(codes, []), starts
-    coded = cut(text, begins[found], first[found]).view(pa.binary()).dictionary_encode()
-    positions = cut(text, first[found] + 1, second[found])
-    good = np.asarray(pc.ascii_is_decimal(positions)) & (_vcf_lines.lengths(positions) <= 10)
-    values = np.asarray(_vcf_lines.null_where(positions, ~good).cast(pa.int64()).fill_null(0))
-    good &= values > 0
-    names = coded.dictionary.to_pylist()
-    usable = np.array([_is_contig(name) and _vcf_lines.is_utf8(name) for name in names], np.bool_)
-    named = np.asarray(coded.indices)
-    good &= usable[named]
-    codes[found], starts[found] = np.where(good, named, -1), np.where(good, values - 1, -1)
-    return _Contigs(codes, [name.decode(errors="replace") for name in names]), starts
-
-
-def _first_tabs(data: _vcf_lines.Bytes, begins: Ints) -> tuple[Ints, Ints]:
-    """int64 (lines,) twice: the first and second tab of each line, -1 where there is none.
-
-    Only the head of each line is looked at, longer and longer: most of a line are samples.
-    """
-    first, second = np.full(len(begins) - 1, -1, np.int64), np.full(len(begins) - 1, -1, np.int64)
-    left, width = np.arange(len(begins) - 1), _SITE_WIDTH
-    while len(left):
-        at = begins[left, None] + np.arange(width)
-        inside = at < begins[left + 1, None]
-        tabs = inside & (data[np.minimum(at, len(data) - 1)] == ord("\t"))
-        one = tabs.argmax(axis=1)
-        tabs_left = tabs.copy()
-        tabs_left[np.arange(len(left)), one] = False
-        done = tabs_left.any(axis=1)
-        first[left[done]] = begins[left[done]] + one[done]
-        second[left[done]] = begins[left[done]] + tabs_left.argmax(axis=1)[done]
-        left = left[~done & inside[:, -1]]
-        width *= 4
-    return first, second
-
-
-def _is_sorted(contigs: _Contigs, starts: Ints) -> bool:
-    """Whether no contig is left and met again, and starts never go down in one."""
-    known = contigs.codes >= 0
-    codes, at = contigs.codes[known], starts[known]
-    same = codes[1:] == codes[:-1]
-    num_runs = int((~same).sum()) + (len(codes) > 0)
-    return bool((at[1:] >= at[:-1])[same].all()) and num_runs == len(np.unique(codes))
-
-
-def _parsed_sites(text: bytes, begins: Ints, num_columns: int) -> tuple[_Contigs, Ints]:
-    """The same line by line, by the full check: out of order may be what a broken line seems to be."""
-    names: dict[str, int] = {}
-    codes, starts = np.full(len(begins) - 1, -1, np.int64), np.full(len(begins) - 1, -1, np.int64)
-    for line in range(len(begins) - 1):
-        site = parse_line(_line(text, begins, line), num_columns)
-        if not isinstance(site, tuple):
-            codes[line], starts[line] = names.setdefault(site.contig, len(names)), site.start
-    return _Contigs(codes, list(names)), starts
-
-
-def _drop_bad_end(text: bytes, begins: Ints, contigs: _Contigs, starts: Ints, num_columns: int) -> None:
-    """A broken last line must not say where the next batch may begin."""
-    line = len(starts) - 1
-    while line >= 0 and isinstance(parse_line(_line(text, begins, line), num_columns), tuple):
-        contigs.codes[line] = starts[line] = -1
-        line -= 1
-
-
-def _line(text: bytes, begins: Ints, line: int) -> bytes:
-    return text[begins[line] : begins[line + 1] - 1].removesuffix(b"\r")
 
 
 # ---------------------------------------------------------------- columns

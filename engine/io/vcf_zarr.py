@@ -165,7 +165,7 @@ def write_store(
     with ThreadPoolExecutor(threads) as pool:
         writers = {spec.name: ArrayWriter(spec, sink, pool) for spec in arrays.specs()}
         regions = _RegionIndex()
-        for rows in _cut_rows(tables, arrays.rows_per_chunk):
+        for rows in _cut_rows(_one_ahead(tables, pool), arrays.rows_per_chunk):
             for name, make in arrays.blocks(rows).items():
                 writers[name].append(make, rows.num_rows)
             regions.add(rows, arrays.contigs)
@@ -174,6 +174,15 @@ def write_store(
         _write_small(sink, pool, facts, filters, regions.rows())
     attributes = {"vcf_zarr_version": VERSION, "source": "replisome", "vcf_header": facts.header}
     sink.put("zarr.json", json_text({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
+
+
+def _one_ahead(tables: Iterable[pa.Table], pool: Executor) -> Iterator[pa.Table]:
+    """The same tables, the next one read in the pool while one is in use."""
+    left = iter(tables)
+    waiting = pool.submit(next, left, None)
+    while (table := waiting.result()) is not None:
+        waiting = pool.submit(next, left, None)
+        yield table
 
 
 def _cut_rows(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
@@ -213,6 +222,7 @@ class _Arrays:
         self.rows_per_chunk = VARIANTS_PER_CHUNK
         widest = max(map(_row_bytes, self.specs()))
         self.rows_per_chunk = max(1, min(VARIANTS_PER_CHUNK, _CHUNK_BYTES // max(widest, 1)))
+        self._kinds = {spec.name: spec for spec in self.specs()}
 
     def _most_genotypes(self) -> int:
         places = (("INFO", self._facts.infos), ("FORMAT", self._facts.formats))
@@ -284,8 +294,8 @@ class _Arrays:
 
     def blocks(self, rows: pa.Table) -> dict[str, Callable[[], Block]]:
         """What makes the block of each array of `specs`; each is asked once."""
-        column = {name: rows[name].combine_chunks() for name in rows.column_names}
-        kinds = {spec.name: spec for spec in self.specs()}
+        column = {name: _in_one(rows[name]) for name in rows.column_names}
+        kinds = self._kinds
 
         def start() -> npt.NDArray[np.int64]:
             return np.asarray(column["start"])
@@ -328,6 +338,11 @@ class _Arrays:
         if one.is_text:
             return partial(blocks.texts, values, num_samples=samples, width=width, is_list=one.is_list)
         return partial(blocks.numbers, values, spec.data_type, num_samples=samples, width=width)
+
+
+def _in_one(values: pa.ChunkedArray) -> pa.Array:
+    """One array; copied only where it lies in several."""
+    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
 def _typed(make: Callable[[], Block], kind: str) -> Block:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import random
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pysam
@@ -52,6 +54,30 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     with pysam.BGZFile(str(path), "wb") as stream:
         stream.write(content)
     return path, content
+
+
+def test_threads_give_the_same_blocks_in_the_same_order(numbers: tuple[Path, bytes]) -> None:
+    alone: list[bytes] = []
+    many: list[bytes] = []
+    one = list(bgzf.read_blocks(numbers[0], on_raw=alone.append))
+    with ThreadPoolExecutor(3) as pool:
+        assert list(bgzf.read_blocks(numbers[0], on_raw=many.append, pool=pool)) == one
+    assert many == alone
+    assert b"".join(many) == numbers[0].read_bytes()
+
+
+def test_what_the_fast_library_does_not_inflate_zlib_judges(numbers, tmp_path, monkeypatch) -> None:
+    def refuse(body: bytes, wbits: int, size: int) -> bytes:
+        raise zlib.error("no")
+
+    monkeypatch.setattr(bgzf, "_decompress", refuse)
+    monkeypatch.setattr(bgzf, "IsalError", zlib.error)
+    assert _whole(numbers[0]) == numbers[1]
+    raw = bytearray(numbers[0].read_bytes())
+    raw[18:40] = b"\xff" * 22
+    (tmp_path / "x.gz").write_bytes(raw)
+    with pytest.raises(InputError, match=r"at byte 0: .*does not inflate \(Error -3"):
+        _whole(tmp_path / "x.gz")
 
 
 @given(st.data())
