@@ -27,7 +27,7 @@ SPEC_NAME = "replisome.json"
 CARD_NAME = "README.md"
 ZOO = Path(__file__).parent / "zoo"
 SYMMETRIES = ("symmetric", "paired", "stranded")
-LEVELS = ("position", "sequence")
+LEVELS = ("position", "sequence", "image", "pixel")
 MAX_SPEC_BYTES = 4 << 20
 MAX_MEMBERS = 100
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".hdf5", ".keras", ".npy", ".npz")
@@ -50,7 +50,7 @@ class HeadInfo:
         pairs: channel indices that swap, for "paired"; channels in no pair stay.
         meaning: what a value says, with its unit.
         level: "position": a value for every output position, (B, C, L - context_bp); "sequence": one for the whole
-            sequence, (B, C).
+            sequence, (B, C); "image": one for the whole image, (B, C); "pixel": one for every pixel, (B, C, Y, X).
     """
 
     name: str

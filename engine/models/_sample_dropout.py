@@ -3,7 +3,7 @@
 Each element's fate is a hash of (sample seed, layer, position, channel) by the finaliser of SplitMix64 (Steele, Lea and
 Flood 2014, "Fast splittable pseudorandom number generators"), in wrapping int64 arithmetic.
 
-Shape letters: B batch, C channels, L length.
+Shape letters: B batch, C channels, L length, Y and X rows and columns of an image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SECOND = -7723592293110705685  # 0x94D049BB133111EB
 
 
 class SampleDropout(nn.Module):
-    """Drops elements of (B, C) or (B, C, L) with probability `rate`; does nothing in eval mode.
+    """Drops elements of (B, C), (B, C, L) or (B, C, Y, X) with probability `rate`; does nothing in eval mode.
 
     Seeds come from `set_sample_seeds`, before each forward pass in training mode.
     """
@@ -45,8 +45,9 @@ class SampleDropout(nn.Module):
         seeds_B = _mixed(self.seeds_B + self._of_layer)
         # Numbered by position first, so that padding leaves an element its number.
         index = arange(x.shape[1], device=x.device, dtype=int64)
-        if x.dim() == 3:
-            index = index[:, None] + arange(x.shape[2], device=x.device, dtype=int64)[None, :] * x.shape[1]
+        if x.dim() > 2:
+            places = arange(x[0, 0].numel(), device=x.device, dtype=int64).view(x.shape[2:])
+            index = index.view(-1, *[1] * places.dim()) + places * x.shape[1]
         bits = _mixed(seeds_B.view(-1, *[1] * (x.dim() - 1)) + index * _GAMMA)
         return ((bits >> 40) & 0xFFFFFF) >= round(self.rate * (1 << 24))
 

@@ -1,0 +1,77 @@
+"""One answer per image by a small residual network (He et al. 2016, arXiv 1603.05027), pooled over the whole image.
+
+Shape letters: B batch, C channels, Y and X rows and columns, K outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, cat, nn
+from torch.nn import functional as F
+
+from engine.models._image import ImageModel, ImageParams, PixelNorm, conv3x3
+from engine.models._sample_dropout import SampleDropout
+from engine.models._sequence import check_count
+
+
+@dataclass(frozen=True)
+class ImageCnnParams(ImageParams):
+    """Attributes beside those of ImageParams:
+
+    blocks: residual blocks of each level.
+    """
+
+    blocks: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self, "blocks", low=1)
+
+
+class ImageCnn(ImageModel):
+    """See the module's docstring."""
+
+    Params = ImageCnnParams
+
+    def __init__(self, params: ImageCnnParams) -> None:
+        super().__init__(params)
+        widths = params.widths
+        entering = [params.in_channels, *widths[:-1]]
+        self.enter = nn.ModuleList(conv3x3(*pair) for pair in zip(entering, widths, strict=True))
+        self.levels = nn.ModuleList(nn.Sequential(*(_Block(width) for _ in range(params.blocks))) for width in widths)
+        # Mean and maximum side by side: what fills an image, and what stands in it somewhere.
+        self.norm = nn.LayerNorm(2 * widths[-1])
+        self.dropout = SampleDropout(params.dropout, layer=0)
+        self.final = nn.Linear(2 * widths[-1], len(params.outputs))
+
+    def logits(self, x_BCYX: Tensor) -> Tensor:
+        """(B, K) before the activation, float32."""
+        for number, (enter, level) in enumerate(zip(self.enter, self.levels, strict=True)):
+            if number and min(x_BCYX.shape[2:]) > 1:
+                x_BCYX = F.max_pool2d(x_BCYX, 2)
+            x_BCYX = level(enter(x_BCYX))
+        x_BCYX = F.relu(x_BCYX)
+        pooled_BC = cat([x_BCYX.mean(dim=(2, 3)), x_BCYX.amax(dim=(2, 3))], dim=1)
+        logits_BK: Tensor = self.final(self.dropout(self.norm(pooled_BC)))
+        return logits_BK.float()
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            PixelNorm(channels),
+            nn.ReLU(inplace=True),
+            conv3x3(channels, channels),
+            PixelNorm(channels),
+            nn.ReLU(inplace=True),
+            conv3x3(channels, channels),
+        )
+
+    def forward(self, x_BCYX: Tensor) -> Tensor:
+        y_BCYX: Tensor = x_BCYX + self.layers(x_BCYX)
+        return y_BCYX
+
+
+COMPONENT = ImageCnn
