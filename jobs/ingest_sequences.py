@@ -70,7 +70,14 @@ def _planned(spec: IngestSequencesSpec, context: RunContext, run: Run, *, only_l
 def stages_of(spec: IngestSequencesSpec, store: Store) -> SequenceStages:
     """What the spec asks of every shard."""
     given, labels = spec.input, spec.labels.path
-    known = Layout(label=given.label, group=given.group, targets=given.targets)
+    known = Layout(
+        label=given.label,
+        group=given.group,
+        targets=given.targets,
+        second=given.second,
+        second_id=given.second_id,
+        position_labels=given.position_labels,
+    )
     layout = replace(
         Layout() if labels else known,
         id=given.id,
@@ -130,6 +137,12 @@ def _rules(spec: IngestSequencesSpec) -> Rules:
         needs_targets=not rules.allow_missing,
         num_targets=len(given.targets)
         + num_signals(len(spec.windows.tracks), spec.windows.length_bp, spec.windows.bin_bp),
+        second_alphabet=None if given.second is None else rules.second_alphabet,
+        second_max_length=rules.second_max_length,
+        has_position_labels=given.position_labels is not None,
+        needs_position_labels=given.position_labels is not None and not rules.allow_missing,
+        position_classes=rules.position_classes,
+        position_unknown=rules.position_unknown,
     )
 
 

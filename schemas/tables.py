@@ -107,14 +107,17 @@ SCORE_STORE = pa.schema(
     ]
 )
 
-SEQUENCES_VERSION = 1
+SEQUENCES_VERSION = 2
 SEQUENCES = pa.schema(
     [
         field("record", pa.int64(), "0-based ordinal of the record in the input", nullable=False),
         field("id", pa.string(), "name as written; null where the record has none"),
         field("sequence", pa.string(), "upper-case letters of the declared alphabet; null where rejected"),
         field("length", pa.int32(), "letters of the sequence as read", nullable=False),
+        field("second", pa.string(), "the other member of a pair, SMILES or letters; null where there is none"),
+        field("second_id", pa.string(), "name of the other member; null where it has none"),
         field("label", pa.string(), "class as written; null where there is none"),
+        field("position_labels", pa.string(), "for each letter of the sequence its class, a letter; . where not known"),
         field("target", pa.float64(), "the one target of a regression; null where there is none, or several"),
         field("targets", pa.list_(pa.float64()), "several targets, then bins of tracks; or 0/1 for each class"),
         field("group", pa.string(), "what must not straddle splits: gene, family, donor"),

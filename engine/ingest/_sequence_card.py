@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,7 +66,8 @@ class Card:
     """Sums over the parts of a set.
 
     `lengths` counts kept sequences by length; `classes` by label; `groups` by group; `letters` by letter. `label_rows`
-    are the names of a labels table that no record has had yet; None where there is no table.
+    are the names of a labels table that no record has had yet; None where there is no table. `firsts` and `seconds` are
+    short digests of the members of pairs.
     """
 
     records: int = 0
@@ -83,6 +85,10 @@ class Card:
     repeated_names: int = 0
     label_rows: set[str] | None = None
     contigs: Counter[str] = field(default_factory=Counter)
+    firsts: set[bytes] = field(default_factory=set)
+    seconds: set[bytes] = field(default_factory=set)
+    second_lengths: Counter[int] = field(default_factory=Counter)
+    position_labels: Counter[str] = field(default_factory=Counter)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the same for the same parts."""
@@ -105,7 +111,16 @@ class Card:
             "repeated_ids": None if self.names is None else self.repeated_names,
             "labels_without_record": None if self.label_rows is None else len(self.label_rows),
             "contigs": dict(sorted(self.contigs.items())[:MAX_CLASSES]),
+            "pairs": self._pairs(),
+            "position_labels": dict(sorted(self.position_labels.items())),
         }
+
+    def _pairs(self) -> dict[str, Any] | None:
+        """How many different members pairs have; None where records are no pairs."""
+        if not self.second_lengths:
+            return None
+        counts = {"num_first": len(self.firsts), "num_second": len(self.seconds)}
+        return {**counts, "second_length": _length_facts(self.second_lengths)}
 
     def _target(self, i: int) -> dict[str, Any]:
         whole = self.targets[i].to_json()
@@ -143,6 +158,8 @@ def _add(card: Card, table: pa.Table) -> None:
     _add_names(card, table["id"])
     card.lengths.update({int(length): num for length, num in _counts(kept["length"]).items()})
     card.letters.update(_letters(kept["sequence"]))
+    card.position_labels.update(_letters(kept["position_labels"]))
+    _add_pairs(card, kept)
     _add_labels(card, kept)
     card.contigs.update({name: num for name, num in _counts(kept["contig"]).items() if name})
     card.groups.update({name: num for name, num in _counts(kept["group"]).items() if name is not None})
@@ -150,6 +167,16 @@ def _add(card: Card, table: pa.Table) -> None:
         while len(card.targets) <= i:
             card.targets.append(_Moments())
         card.targets[i].add(values[np.isfinite(values)])
+
+
+def _add_pairs(card: Card, kept: pa.Table) -> None:
+    if kept["second"].null_count == kept.num_rows:
+        return
+    lengths = pc.binary_length(kept["second"])
+    card.second_lengths.update({int(length): num for length, num in _counts(lengths).items() if length is not None})
+    for found, name in ((card.firsts, "sequence"), (card.seconds, "second")):
+        texts = pc.unique(kept[name]).to_pylist()
+        found.update(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts if text is not None)
 
 
 def _add_names(card: Card, column: pa.ChunkedArray) -> None:
@@ -241,6 +268,8 @@ def render(card: Mapping[str, Any], timings: Mapping[str, Any], provenance: Mapp
         most_of_a_class=max((num for _, num in classes), default=1) or 1,
         num_more_classes=max(0, card["num_classes"] - MAX_SHOWN),
         letters=sorted(card["letters"].items(), key=lambda one: (-one[1], one[0])),
+        positions=sorted(card["position_labels"].items(), key=lambda one: (-one[1], one[0])),
+        num_positions=sum(card["position_labels"].values()) or 1,
         num_letters=sum(card["letters"].values()) or 1,
         lengths=[bar["num"] for bar in card["length"]["histogram"]],
         sentences=states.INGEST_REASONS,

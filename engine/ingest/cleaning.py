@@ -3,7 +3,8 @@
 Every rule looks at one record alone; what it does not pass first is its reason. Duplicates are told apart elsewhere,
 since only a view of all records can. Letters: DNA keeps A, C, G, T; the other IUPAC codes are ambiguous and become N;
 RNA is written with T for U; proteins keep the twenty amino acids, and B, J, O, U, X, Z as they are, counted as
-ambiguous (IUPAC-IUB nomenclature 1984, doi 10.1111/j.1432-1033.1984.tb07877.x). Anything else is invalid.
+ambiguous (IUPAC-IUB nomenclature 1984, doi 10.1111/j.1432-1033.1984.tb07877.x). Anything else is invalid. The other
+member of a pair may be SMILES, which is kept as written. Labels of positions are one letter each, . where not known.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import pyarrow.compute as pc
 
 from engine.io._sequence_rows import RawSequences
 from engine.io.sequence_text import shown
+from engine.io.smiles import SmilesError, smiles_tokens
 from schemas import states, tables
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Alphabet = Literal["dna", "rna", "protein"]
+SecondAlphabet = Literal["smiles", "dna", "rna", "protein"]
 
 DEFINITE, AMBIGUOUS, INVALID = 0, 1, 2
 _LETTERS = {
@@ -32,6 +35,7 @@ _LETTERS = {
     "rna": ("ACGTU", "NRYSWKMBDHV"),
     "protein": ("ACDEFGHIKLMNPQRSTVWY", "BJOUXZ"),
 }
+UNKNOWN_POSITION = "."
 _EMPTY_WORDS = ("", "na", "n/a", "null", "none", ".")
 _NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"^-?(nan|inf|infinity)$"
@@ -50,6 +54,13 @@ class Rules:
         label_separator: parts the classes of a record that has several; makes 0/1 targets in the order of `classes`.
         needs_label, needs_targets: a record without is rejected.
         num_targets: columns of targets.
+        second_alphabet: of the other member of a pair; None where records are no pairs.
+        second_max_length: most letters of it.
+        has_position_labels: a letter for each letter of the sequence is asked for.
+        needs_position_labels: a record without is rejected.
+        position_classes: the letters there are; none declared takes any.
+        position_unknown: letters that say that a position's class is not known; written as UNKNOWN_POSITION, which
+            always says so.
     """
 
     alphabet: Alphabet = "dna"
@@ -62,6 +73,12 @@ class Rules:
     needs_label: bool = False
     needs_targets: bool = False
     num_targets: int = 0
+    second_alphabet: SecondAlphabet | None = None
+    second_max_length: int | None = None
+    has_position_labels: bool = False
+    needs_position_labels: bool = False
+    position_classes: str = ""
+    position_unknown: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as run.json and the card keep them."""
@@ -166,8 +183,10 @@ def clean(raw: RawSequences, rules: Rules) -> Cleaned:
         verdicts.reasons[row], verdicts.sentences[row] = problem.reason, problem.sentence
     letters = _letters(table["sequence"], rules.alphabet)
     _judge_letters(letters, rules, verdicts)
+    seconds = _judge_seconds(table["second"], rules, verdicts)
     labels = _blank_to_null(table["label"])
     targets = _judge_label(labels, rules, verdicts)
+    positions = _judge_positions(table["position_labels"], letters.lengths, rules, verdicts)
     values, target_columns = _judge_targets(table, rules, verdicts)
     kept = np.array([reason is None for reason in verdicts.reasons], bool)
     made = {
@@ -175,10 +194,12 @@ def clean(raw: RawSequences, rules: Rules) -> Cleaned:
         "id": _blank_to_null(table["id"]),
         "sequence": _masked(letters.text, kept).cast(pa.string()),
         "length": letters.lengths.astype(np.int32),
+        "second": _masked(seconds, kept),
         "label": labels,
+        "position_labels": _masked(positions, kept),
         "target": target_columns[0] if rules.num_targets == 1 else pa.nulls(num, pa.float64()),
         "targets": targets if values is None else _lists(values),
-        **{name: _blank_to_null(table[name]) for name in ("group", "contig", "strand")},
+        **{name: _blank_to_null(table[name]) for name in ("second_id", "group", "contig", "strand")},
         **{name: _places(table[name]) for name in ("start", "end")},
         "state": np.where(kept, states.KEPT, states.REJECTED),
         "reason": pa.array(verdicts.reasons, pa.string()),
@@ -229,6 +250,85 @@ def _judge_letters(letters: _Letters, rules: Rules, verdicts: _Verdicts) -> None
     if rules.max_length is not None:
         limit = rules.max_length
         verdicts.reject(lengths > limit, "too_long", lambda row: f"{lengths[row]:,} letters, more than {limit:,}")
+
+
+def _judge_seconds(column: pa.ChunkedArray, rules: Rules, verdicts: _Verdicts) -> pa.Array:
+    """Judges the other members of pairs; returns them as they are written, null where records are no pairs."""
+    if rules.second_alphabet is None:
+        return pa.nulls(len(column), pa.string())
+    texts = _blank_to_null(column)
+    missing = np.asarray(pc.is_null(texts), bool)
+    verdicts.reject(missing, "missing_second", lambda _: "the other member of the pair is not there")
+    if rules.second_alphabet == "smiles":
+        lengths = np.asarray(pc.fill_null(pc.binary_length(texts), 0), np.int64)
+        for row, text in enumerate(texts.to_pylist()):
+            told = None if text is None or verdicts.reasons[row] is not None else _no_smiles(text)
+            if told is not None:
+                verdicts.reasons[row], verdicts.sentences[row] = "invalid_second", told
+        written = texts.combine_chunks()
+    else:
+        letters = _letters(texts, rules.second_alphabet)
+        odd = letters.ambiguous + letters.invalid
+        whole, lengths = np.maximum(letters.lengths, 1), letters.lengths
+        most = max(rules.max_ambiguous_fraction, rules.max_invalid_fraction)
+        is_odd = (letters.invalid > rules.max_invalid_fraction * whole) | (odd > most * whole) | (lengths == 0)
+        verdicts.reject(
+            is_odd & ~missing,
+            "invalid_second",
+            lambda row: (
+                f"the other member: of {lengths[row]:,} letters {letters.invalid[row]:,} are not "
+                f"{rules.second_alphabet} and {letters.ambiguous[row]:,} are ambiguous"
+            ),
+        )
+        written = letters.text.cast(pa.string())
+    if rules.second_max_length is not None:
+        limit = rules.second_max_length
+        told = "the other member has {:,} letters, more than {:,}"
+        verdicts.reject(lengths > limit, "second_too_long", lambda row: told.format(lengths[row], limit))
+    return written
+
+
+def _no_smiles(text: str) -> str | None:
+    """Why a text is no SMILES; None where it is one."""
+    try:
+        smiles_tokens(text)
+    except SmilesError as error:
+        return f"{shown(repr(text))} is no SMILES: {error}"
+    return None
+
+
+def _judge_positions(column: pa.ChunkedArray, lengths: Ints, rules: Rules, verdicts: _Verdicts) -> pa.Array:
+    """Judges labels of positions; returns them with what is not known written as UNKNOWN_POSITION."""
+    if not rules.has_position_labels:
+        return pa.nulls(len(column), pa.string())
+    unknown = str.maketrans(dict.fromkeys(rules.position_unknown, UNKNOWN_POSITION))
+    texts = [None if text is None else text.translate(unknown) for text in _blank_to_null(column).to_pylist()]
+    sizes = np.array([len(text or "") for text in texts], np.int64)
+    there = np.array([text is not None for text in texts], bool)
+    nothing = np.array([not (text or "").strip(UNKNOWN_POSITION) for text in texts], bool)
+    differs = "{:,} position labels for {:,} letters"
+    verdicts.reject(
+        there & (sizes != lengths), "position_labels_length", lambda row: differs.format(sizes[row], lengths[row])
+    )
+    if rules.needs_position_labels:
+        verdicts.reject(nothing, "missing_label", lambda _: "no position has a label")
+    known = {UNKNOWN_POSITION, *rules.position_classes}
+    for row, text in enumerate(texts):
+        odd = _odd_position(text or "", known if rules.position_classes else None)
+        if odd is not None and verdicts.reasons[row] is None:
+            place, said = odd
+            verdicts.reasons[row] = "unknown_label"
+            verdicts.sentences[row] = f"the label of letter {place + 1:,} is {(text or '')[place]!r}, {said}"
+    return pa.array(texts, pa.string())
+
+
+def _odd_position(text: str, known: set[str] | None) -> tuple[int, str] | None:
+    """Place of the first label that cannot be, and what it should have been."""
+    found = set(text) - known if known is not None else {one for one in set(text) if not "!" <= one <= "~"}
+    if not found:
+        return None
+    told = "wanted is one plain letter" if known is None else f"none of {' '.join(sorted(known))}"
+    return min(text.index(one) for one in found), told
 
 
 def _blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:

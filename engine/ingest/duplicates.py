@@ -87,19 +87,22 @@ class DuplicateFinder:
         return pa.table([column[order] for column in columns], schema=tables.DUPLICATES)
 
 
-_NO_VALUES = (None, None, None)
+_VALUES = ("label", "target", "targets", "position_labels")
+_NO_VALUES = (None,) * len(_VALUES)
 _KINDS = (np.int64, np.int64, bool)
 
 
 def digests(cleaned: Cleaned, policy: Policy) -> Notes:
     """Notes (kept rows,) of a batch."""
     kept = np.flatnonzero(cleaned.is_kept())
-    some = cleaned.table.select(["sequence", "label", "target", "targets"]).take(pa.array(kept))
+    some = cleaned.table.select(["sequence", "second", *_VALUES]).take(pa.array(kept))
     values = _values(some)
     notes = np.zeros(len(kept), NOTE)
     notes["record"] = np.asarray(cleaned.table["record"])[kept]
     notes["values"] = np.frombuffer(b"".join(_short(text) for text in values), "<u8")
     texts = some["sequence"].to_pylist()
+    if some["second"].null_count < len(kept):  # a pair is told from others by both its members
+        texts = [f"{one}\0{other}" for one, other in zip(texts, some["second"].to_pylist(), strict=True)]
     if policy == "row":
         texts = [f"{text}\0{value}" for text, value in zip(texts, values, strict=True)]
     whole = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
@@ -110,7 +113,7 @@ def digests(cleaned: Cleaned, policy: Policy) -> Notes:
 
 def _values(some: pa.Table) -> list[str]:
     """Label and targets of each row as one text, empty where there are none; the same in any batch."""
-    columns = [some[name] for name in ("label", "target", "targets")]
+    columns = [some[name] for name in _VALUES]
     if all(column.null_count == len(column) for column in columns):
         return [""] * some.num_rows
     rows = zip(*(column.to_pylist() for column in columns), strict=True)

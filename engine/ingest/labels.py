@@ -24,7 +24,7 @@ class LabelTable:
 
     Attributes:
         rows: id to row.
-        table: columns label, group and target_0 and on.
+        table: columns label, position_labels, second, second_id, group and target_0 and on.
         digest: sha256 of the file.
         parts: what its columns play.
     """
@@ -54,6 +54,9 @@ class LabelTable:
             group=layout.group,
             targets=layout.targets,
             delimiter=layout.delimiter,
+            second=layout.second,
+            second_id=layout.second_id,
+            position_labels=layout.position_labels,
         )
         source = open_sequences(path, there, watch=pieces.append)
         source.scan(records_per_shard=_ROWS, bytes_per_shard=1 << 40)
@@ -72,7 +75,7 @@ class LabelTable:
         return "label" in self.parts
 
     def join(self, raw: RawSequences) -> RawSequences:
-        """The records with label, group and targets of the table; null where it does not have the id."""
+        """The records with what the table has of label, group, targets and pairs; null where it lacks the id."""
         places = [self.rows.get(name) for name in raw.table["id"].to_pylist()]
         found = self.table.take(pa.array(places, pa.int64()))
         table = raw.table

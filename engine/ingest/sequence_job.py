@@ -188,6 +188,7 @@ class SequenceJob:
         """What the manifest tells of the run: no time, host or path."""
         return {
             "alphabet": self.stages.rules.alphabet,
+            **self._pair_facts(),
             "classes": list(self.stages.rules.classes),
             "labels_digest": None if self.labels is None else self.labels.digest,
             "reference_digest": self._reference_digest,
@@ -196,6 +197,11 @@ class SequenceJob:
             "table_schema": f"{SCHEMA_NAME} {tables.SEQUENCES_VERSION}",
             "use": "research use only; not a medical device",
         }
+
+    def _pair_facts(self) -> dict[str, Any]:
+        rules = self.stages.rules
+        found: dict[str, Any] = {} if rules.second_alphabet is None else {"second_alphabet": rules.second_alphabet}
+        return found | ({"position_labels": True} if rules.has_position_labels else {})
 
     def finish(self, run: Run) -> Callable[[Parts, Store], Mapping[str, int]]:
         """The writer of the data card."""

@@ -195,13 +195,14 @@ def without_repeats(cleaned: Cleaned, repeats: pa.Table) -> Cleaned:
         conflict = found["conflict"]
         reasons[row] = "conflicting_duplicate" if conflict else "exact_duplicate"
         other = ", with another label or target" if conflict else ""
-        sentences[row] = f"the sequence is that of record {found['first_record']}{other}"
+        what = "sequence" if table["second"][row].as_py() is None else "pair"
+        sentences[row] = f"the {what} is that of record {found['first_record']}{other}"
         texts[row] = str(table["id"][row].as_py())
     repeated = np.zeros(table.num_rows, bool)
     repeated[rows] = True
     mask = pa.array(repeated)
     made = {
-        "sequence": _where(mask, None, table["sequence"]),
+        **{name: _where(mask, None, table[name]) for name in ("sequence", "second", "position_labels")},
         "state": _where(mask, states.REJECTED, table["state"]),
         "reason": pa.array(reasons, pa.string()),
     }

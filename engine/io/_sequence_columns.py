@@ -1,4 +1,4 @@
-"""Which column of an input plays which part: id, sequence, label, targets, group, place."""
+"""Which column of an input plays which part: id, sequence, the other of a pair, label, targets, group, place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import pyarrow as pa
 from engine.errors import InputError
 
 BED_COLUMNS = ("contig", "start", "end", "id", "score", "strand")
-PARTS = ("id", "sequence", "label", "group", "contig", "start", "end", "strand")
+PARTS = (
+    *("id", "sequence", "second", "second_id", "label", "position_labels", "group"),
+    *("contig", "start", "end", "strand"),
+)
+# Parts that no column plays by its name alone.
+_ONLY_ASKED = ("second", "position_labels")
 _PLACE = ("contig", "start", "end")
 
 
@@ -20,6 +25,8 @@ class Layout:
 
     Attributes:
         id, sequence, label, group: columns by name.
+        second, second_id: columns of the other member of a pair and of its name; `second` only where it is named.
+        position_labels: column with a letter for each letter of the sequence; only where it is named.
         targets: columns of numbers.
         columns: names of the fields, for a table without a header line.
         delimiter: one letter; None is told from the first line.
@@ -38,10 +45,18 @@ class Layout:
     label_pattern: str | None = None
     group_pattern: str | None = None
     feature: str = "gene"
+    second: str | None = None
+    second_id: str | None = None
+    position_labels: str | None = None
+
+    def asked(self) -> dict[str, str]:
+        """Part to the column that was named for it."""
+        named = {part: getattr(self, part, None) for part in PARTS}
+        return {part: name for part, name in named.items() if name is not None}
 
     def named_columns(self) -> list[str]:
         """Columns asked for by name."""
-        return [name for name in (self.id, self.sequence, self.label, self.group, *self.targets) if name is not None]
+        return [*self.asked().values(), *self.targets]
 
 
 @dataclass(frozen=True)
@@ -76,11 +91,12 @@ def find_columns(names: Sequence[str], layout: Layout, path: str, *, windows: bo
     Raises:
         InputError: a column that was asked for or is needed is not there.
     """
-    asked = {"id": layout.id, "sequence": layout.sequence, "label": layout.label, "group": layout.group}
+    asked = layout.asked()
+    left_out = _ONLY_ASKED if "second" in asked else (*_ONLY_ASKED, "second_id")
     for name in layout.named_columns():
         if name not in names:
             raise InputError(f"there is no column {name!r}", where=path, fix=f"it has {listed(names)}")
-    parts = {part: asked.get(part) or part for part in PARTS if asked.get(part) or part in names}
+    parts = {part: asked.get(part, part) for part in PARTS if part in asked or (part in names and part not in left_out)}
     if windows:
         parts.pop("sequence", None)
     needed = _PLACE if windows else ("sequence",)

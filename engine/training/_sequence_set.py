@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from engine.errors import DataError, InputError
 from engine.training._split_table import SPLIT_NAMES, Group, Split, SplitTable, check_schema
+from schemas.tables import SEQUENCES_VERSION
 
 SCHEMA_NAME = "sequences"
 KEPT = "kept"
 RUN_PREFIX = "run:"
-_READ_VERSION = "1"
+_READ_VERSION = str(SEQUENCES_VERSION)
 _RESTORE = "restore the file, or make the set anew"
 Ids = NDArray[np.int64]
 

@@ -35,6 +35,12 @@ class SequenceInputSpec(Spec):
     """column of sequences; unset takes one called sequence"""
     label: Name | None = None
     """column of classes; unset takes one called label, if there"""
+    second: Name | None = None
+    """column of the other member of a pair, such as the drug of a drug and its target; unset makes no pairs"""
+    second_id: Name | None = None
+    """column of the other member's names; unset takes one called second_id, if there"""
+    position_labels: Name | None = None
+    """column with a letter for each letter of the sequence, its class, such as H, E or C; . where it is not known"""
     targets: Names = ()
     """columns of numbers to predict, in this order"""
     group: Name | None = None
@@ -110,9 +116,18 @@ class CleaningSpec(Spec):
     max_ambiguous_fraction: Share = 0.1
     """most ambiguous letters (N and its like; B, J, O, U, X, Z of proteins), as a share"""
     duplicates: Literal["sequence", "row", "keep"] = "sequence"
-    """reject what repeats an earlier record's sequence, or its sequence, label and targets (row); keep takes all"""
+    """reject what repeats an earlier record's sequence, or its sequence, label and targets (row); keep takes all; a
+    pair repeats another where both members do"""
     conflicts: Literal["reject", "stop"] = "reject"
     """a repeated sequence with another label or target: reject it as a duplicate of its own reason, or stop the run"""
+    second_alphabet: Literal["smiles", "dna", "rna", "protein"] = "smiles"
+    """what the other member of a pair is: SMILES are checked against the grammar and kept as written"""
+    second_max_length: PositiveInt | None = None
+    """most letters of the other member of a pair"""
+    position_classes: Annotated[str, Field(max_length=64)] = ""
+    """letters that label positions, such as HEC; a record with another one is rejected. None declared takes any"""
+    position_unknown: Annotated[str, Field(max_length=64)] = ""
+    """further letters that say that a position's class is not known, such as -X; they are written as ."""
     classes: Names = ()
     """the classes there are; a record with another label is rejected. None declared takes any label"""
     label_separator: Annotated[str, Field(min_length=1, max_length=4)] | None = None
@@ -187,6 +202,10 @@ class IngestSequencesSpec(Spec):
             raise ValueError("an anchor is what a window of a given length lies around: give length_bp")
         if self.windows.reference is not None and self.cleaning.alphabet == "protein":
             raise ValueError("windows of a reference are DNA, yet the alphabet is protein")
+        if self.input.second is None and (self.input.second_id or self.cleaning.second_max_length):
+            raise ValueError("the other member of a pair is named, yet not its column: give second")
+        if self.input.position_labels is None and (self.cleaning.position_classes or self.cleaning.position_unknown):
+            raise ValueError("letters of position labels are declared, and no column of them: give position_labels")
         if self.labels.path is not None and (self.input.label_pattern or self.input.label_from_file):
             raise ValueError("labels come from a table, or from header lines or file names, not from both")
         return self
@@ -202,6 +221,9 @@ OPTIONS = (
     Option("input.id", ("--id",), metavar="COLUMN"),
     Option("input.sequence", ("--sequence",), metavar="COLUMN"),
     Option("input.label", ("--label",), metavar="COLUMN"),
+    Option("input.second", ("--second",), metavar="COLUMN"),
+    Option("input.second_id", ("--second-id",), metavar="COLUMN"),
+    Option("input.position_labels", ("--position-labels",), metavar="COLUMN"),
     Option("input.targets", ("--targets",), form="commas", metavar="COLUMN"),
     Option("input.group", ("--group",), metavar="COLUMN"),
     Option("input.columns", ("--columns",), form="commas", metavar="NAME"),
@@ -224,6 +246,10 @@ OPTIONS = (
     Option("cleaning.max_length", ("--max-length",)),
     Option("cleaning.max_invalid_fraction", ("--max-invalid",)),
     Option("cleaning.max_ambiguous_fraction", ("--max-ambiguous",)),
+    Option("cleaning.second_alphabet", ("--second-alphabet",)),
+    Option("cleaning.second_max_length", ("--second-max-length",)),
+    Option("cleaning.position_classes", ("--position-classes",), metavar="LETTERS"),
+    Option("cleaning.position_unknown", ("--position-unknown",), metavar="LETTERS"),
     Option("cleaning.duplicates", ("--duplicates",)),
     Option("cleaning.conflicts", ("--conflicts",)),
     Option("cleaning.classes", ("--classes",), form="commas", metavar="NAME"),

@@ -91,8 +91,14 @@ def test_what_is_no_set_is_said(tmp_path, make, sentence):
 
 def test_another_schema_is_named(tmp_path):
     write_table(pa.table({"a": [1]}), tmp_path / "a.parquet", schema_name="variant_scores", version=1)
-    with pytest.raises(InputError, match="schema 'variant_scores' version 1, wanted is 'sequences' version 1"):
+    with pytest.raises(InputError, match="schema 'variant_scores' version 1, wanted is 'sequences' version 2"):
         open_set(str(tmp_path / "a.parquet"))
+
+
+def test_a_set_of_an_older_schema_is_refused_by_its_version(tmp_path):
+    write_table(pa.table({"a": [1]}), tmp_path / "a.parquet", schema_name="sequences", version=1)
+    with pytest.raises(InputError, match=r"'sequences' version 1, wanted is 'sequences' version 2; .* make it anew"):
+        open_set(str(tmp_path))
 
 
 def test_an_empty_sequence_is_named(tmp_path):
