@@ -73,6 +73,19 @@ def component(kind: str, name: str) -> Any:
     return import_module(f"engine.{_PLACE.get(kind, kind)}.{name}").COMPONENT
 
 
+def named_component(given: Any, what: str) -> dict[str, Any]:
+    """{"name", "params"} of a component that another one's params name so, or by its name alone.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(given, str):
+        return {"name": given, "params": {}}
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str) or set(given) - {"name", "params"}:
+        raise ValueError(f"{what} must hold name and params, found {given!r}")
+    return {"name": given["name"], "params": dict(given.get("params") or {})}
+
+
 def build_params(cls: Any, values: Mapping[str, Any], *, where: str) -> Any:
     """Build ``cls.Params`` from plain values, refusing unknown keys with the nearest spelling."""
     known = {field.name for field in dataclasses.fields(cls.Params)}

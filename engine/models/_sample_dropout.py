@@ -24,9 +24,17 @@ class SampleDropout(nn.Module):
     def __init__(self, rate: float, *, layer: int) -> None:
         super().__init__()
         self.rate = rate
-        # Wrapped to a signed number of 64 bits, as the tensors' arithmetic does.
-        self._of_layer = ((layer + 1) * _GAMMA + (1 << 63)) % (1 << 64) - (1 << 63)
+        self._layer = layer
         self.seeds_B: Tensor | None = None
+
+    @property
+    def _of_layer(self) -> int:
+        """Wrapped to a signed number of 64 bits, as the tensors' arithmetic does."""
+        return ((self._layer + 1) * _GAMMA + (1 << 63)) % (1 << 64) - (1 << 63)
+
+    def shift(self, by: int) -> None:
+        """Number the layer anew: of two networks in one model no layers may share a number."""
+        self._layer += by
 
     def forward(self, x: Tensor) -> Tensor:
         """The shape of x.

@@ -1,4 +1,4 @@
-"""What networks that give one answer per sequence share: input, masks, pooling and the head.
+"""What networks over sequences share: input, masks, pooling and the head, for the whole sequence or every position.
 
 A padded position is zero wherever a neighbour could read it, and left out of every sum: padding never changes an
 output but for rounding.
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from engine.models._info import HeadInfo
 from engine.models._sample_dropout import SampleDropout
 
+LEVELS = ("sequence", "position")
 POOLS = ("max", "mean", "attention", "place")
 ACTIVATIONS = ("softmax", "sigmoid", "softplus", "identity")
 
@@ -41,6 +42,7 @@ class SequenceParams:
     length: for "place": the longest sequence it takes, in letters; 0 otherwise.
     bin_width: for "place": so many neighbouring positions share weights, by their maximum.
     hidden: width of a layer between pooling and outputs; 0 for none.
+    level: "sequence": one answer, after pooling; "position": one for every letter, without.
     """
 
     outputs: tuple[str, ...] = ("value",)
@@ -56,6 +58,7 @@ class SequenceParams:
     length: int = 0
     bin_width: int = 1
     hidden: int = 0
+    level: str = "sequence"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", tuple(str(name) for name in self.outputs))
@@ -63,12 +66,15 @@ class SequenceParams:
         check_count(self, "num_tokens", "length", "hidden", low=0)
         self._check_pools()
         check_choice(self, "activation", ACTIVATIONS)
+        check_choice(self, "level", LEVELS)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be 0 or more and below 1, found {self.dropout!r}")
         if self.num_tokens and self.in_channels != 1:
             raise ValueError(f"tokens come in 1 channel, found in_channels {self.in_channels}")
         if ("place" in self.pools) != (self.length > 0):
             raise ValueError(f"length goes with pool 'place' and with it alone, found {self.length} and {self.pool!r}")
+        if self.level == "position" and (self.pool != "max" or self.places(2) != 2):
+            raise ValueError("where every position has an answer nothing is pooled: leave out pool and stem_pool")
         head_info(self)  # refuses names and symmetry that do not fit
 
     @property
@@ -105,19 +111,19 @@ def check_choice(params: Any, name: str, known: tuple[str, ...]) -> None:
 
 
 def head_info(params: SequenceParams) -> HeadInfo:
-    """The one head: a value per output for the whole sequence."""
+    """The one head: a value per output for the whole sequence, or for every position."""
     return HeadInfo(
         name=params.head,
         channels=params.outputs,
         activation=params.activation,
         symmetry=params.symmetry,
         meaning=params.meaning,
-        level="sequence",
+        level=params.level,
     )
 
 
 def activate(logits_BK: Tensor, activation: str) -> Tensor:
-    """Logits to values, in float32."""
+    """Logits (B, K) or (B, K, ...) to values, in float32."""
     logits_BK = logits_BK.float()
     if activation == "softmax":
         return logits_BK.softmax(dim=1)
@@ -135,7 +141,7 @@ class SequenceNet(nn.Module):
         super().__init__()
         self.params: Any = params
         self.enter = _Enter(params)
-        self.answer = _Answer(params)
+        self.answer: Any = _PositionAnswer(params) if params.level == "position" else _Answer(params)
 
     @staticmethod
     def heads(params: SequenceParams) -> dict[str, HeadInfo]:
@@ -158,7 +164,7 @@ class SequenceNet(nn.Module):
         return params.in_channels
 
     def forward(self, x: Tensor, lengths_B: Tensor | None = None) -> dict[str, Tensor]:
-        """(B, A, L) one-hot float or (B, 1, L) tokens int64 -> {head: (B, K)}, activated, float32.
+        """(B, A, L) one-hot float or (B, 1, L) tokens int64 -> {head: (B, K) or (B, K, L)}, activated, float32.
 
         Args:
             x: what the encoder gives.
@@ -167,14 +173,21 @@ class SequenceNet(nn.Module):
         return {self.params.head: activate(self.logits(x, lengths_B), self.params.activation)}
 
     def logits(self, x: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """(B, K) before the activation, float32."""
+        """(B, K), or (B, K, L) for every position, before the activation, float32."""
+        logits: Tensor = self.answer(*self._read(x, lengths_B))
+        return logits.float()
+
+    def features(self, x: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """(B, W) what is pooled of a sequence; W is `pooled_width(params)`."""
+        pooled_BW: Tensor = self.answer.pooled(*self._read(x, lengths_B))
+        return pooled_BW
+
+    def _read(self, x: Tensor, lengths_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the trunk gives, and which of its places a sequence reaches."""
         self._check_length(x.shape[-1], lengths_B)
         mask_BL = None if lengths_B is None else mask_of(lengths_B, x.shape[-1])
         y_BCL = self.trunk(self.enter(x, mask_BL), mask_BL, lengths_B)
-        places = self.params.places
-        shrunk_BL = None if lengths_B is None else mask_of(places(lengths_B), y_BCL.shape[-1])
-        logits_BK: Tensor = self.answer(y_BCL, shrunk_BL)
-        return logits_BK.float()
+        return y_BCL, None if lengths_B is None else mask_of(self.params.places(lengths_B), y_BCL.shape[-1])
 
     def _check_length(self, width: int, lengths_B: Tensor | None) -> None:
         longest = width if lengths_B is None else int(lengths_B.max())
@@ -225,31 +238,28 @@ class _Enter(nn.Module):
         return masked(x if self.embed is None else self.embed(x[:, 0]).transpose(1, 2), mask_BL)
 
 
-class _Answer(nn.Module):
-    """(B, C, L) -> (B, K)."""
+def pooled_width(params: SequenceParams) -> int:
+    """Numbers that pooling makes of a sequence."""
+    bins = -(-params.places(params.length) // params.bin_width)
+    return params.channels * sum(bins if pool == "place" else 1 for pool in params.pools)
+
+
+class Pooling(nn.Module):
+    """(B, C, L) -> (B, W), normalised."""
 
     def __init__(self, params: SequenceParams) -> None:
         super().__init__()
         self.params = params
         self.weigh = nn.Conv1d(params.channels, 1, 1) if "attention" in params.pools else None
-        bins = -(-params.places(params.length) // params.bin_width)
-        width = params.channels * sum(bins if pool == "place" else 1 for pool in params.pools)
         # After pooling: before it, positions without a signal would be made as loud as those with one.
-        self.norm = nn.LayerNorm(width)
-        self.dropout = SampleDropout(params.dropout, layer=1000)
-        self.hidden = nn.Linear(width, params.hidden) if params.hidden else None
-        self.hidden_dropout = SampleDropout(params.dropout, layer=1001)
-        self.final = nn.Linear(params.hidden or width, len(params.outputs))
+        self.norm = nn.LayerNorm(pooled_width(params))
 
-    def forward(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def pooled(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
+        """See the class."""
         x_BCL = masked(F.gelu(x_BCL), mask_BL)
-        y = self.dropout(
-            self.norm(torch.cat([self._pooled(pool, x_BCL, mask_BL) for pool in self.params.pools], dim=1))
-        )
-        if self.hidden is not None:
-            y = self.hidden_dropout(F.gelu(self.hidden(y)))
-        logits_BK: Tensor = self.final(y)
-        return logits_BK
+        pools = [self._pooled(pool, x_BCL, mask_BL) for pool in self.params.pools]
+        normal_BW: Tensor = self.norm(torch.cat(pools, dim=1))
+        return normal_BW
 
     def _pooled(self, pool: str, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
         if pool == "max":
@@ -271,3 +281,42 @@ class _Answer(nn.Module):
         if self.params.bin_width > 1:
             x_BCL = F.max_pool1d(x_BCL, self.params.bin_width, ceil_mode=True)
         return x_BCL.flatten(1)
+
+
+class _Answer(Pooling):
+    """(B, C, L) -> (B, K)."""
+
+    def __init__(self, params: SequenceParams) -> None:
+        super().__init__(params)
+        width = pooled_width(params)
+        self.dropout = SampleDropout(params.dropout, layer=1000)
+        self.hidden = nn.Linear(width, params.hidden) if params.hidden else None
+        self.hidden_dropout = SampleDropout(params.dropout, layer=1001)
+        self.final = nn.Linear(params.hidden or width, len(params.outputs))
+
+    def forward(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
+        y = self.dropout(self.pooled(x_BCL, mask_BL))
+        if self.hidden is not None:
+            y = self.hidden_dropout(F.gelu(self.hidden(y)))
+        logits_BK: Tensor = self.final(y)
+        return logits_BK
+
+
+class _PositionAnswer(nn.Module):
+    """(B, C, L) -> (B, K, L), each position from its own channels."""
+
+    def __init__(self, params: SequenceParams) -> None:
+        super().__init__()
+        width = params.channels
+        self.norm = ChannelNorm(width)
+        self.dropout = SampleDropout(params.dropout, layer=1000)
+        self.hidden = nn.Conv1d(width, params.hidden, 1) if params.hidden else None
+        self.hidden_dropout = SampleDropout(params.dropout, layer=1001)
+        self.final = nn.Conv1d(params.hidden or width, len(params.outputs), 1)
+
+    def forward(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:  # noqa: ARG002 - nothing is pooled
+        y = self.dropout(self.norm(F.gelu(x_BCL)))
+        if self.hidden is not None:
+            y = self.hidden_dropout(F.gelu(self.hidden(y)))
+        logits_BKL: Tensor = self.final(y)
+        return logits_BKL

@@ -1,4 +1,6 @@
-"""One answer per sequence by a GRU (Cho et al. 2014) or LSTM (Hochreiter and Schmidhuber 1997) read both ways.
+"""Answers for a sequence, or each of its positions, by a GRU or LSTM read both ways.
+
+Cho et al. 2014; Hochreiter and Schmidhuber 1997.
 
 Shape letters: B batch, C channels, L length.
 """

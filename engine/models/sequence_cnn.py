@@ -1,6 +1,7 @@
-"""One answer per sequence by residual dilated convolutions, after Yu and Koltun 2016 (arXiv 1511.07122).
+"""Answers for a sequence, or each of its positions, by residual dilated convolutions.
 
-Each block normalises over channels, so that no answer depends on what else is in the batch.
+After Yu and Koltun 2016 (arXiv 1511.07122). Each block normalises over channels, so that no answer depends on what
+else is in the batch.
 
 Shape letters: B batch, C channels, L length.
 """

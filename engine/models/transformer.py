@@ -1,6 +1,7 @@
-"""One answer per sequence by a pre-norm Transformer encoder (Vaswani et al. 2017; Xiong et al. 2020).
+"""Answers for a sequence, or each of its positions, by a pre-norm Transformer encoder.
 
-Places enter by rotary embedding (Su et al. 2021, arXiv 2104.09864): attention sees distances only.
+Vaswani et al. 2017; Xiong et al. 2020. Places enter by rotary embedding (Su et al. 2021, arXiv 2104.09864): attention
+sees distances only.
 
 Shape letters: B batch, C channels, L length, N heads, D channels of a head.
 """

@@ -1,4 +1,4 @@
-"""Laws of every network that gives one answer per sequence."""
+"""Laws of every network over sequences, whether it gives one answer or one for every position."""
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from tests.toys.models import CARD
 
 torch.set_num_threads(1)
 
+# Params of one network alone, beside those that the test sets.
 EXTRA = {
     "sequence_cnn": {"blocks": 4, "max_dilation": 4, "stem_pool": 3},
     "recurrent": {"layers": 2, "cell": "lstm"},
@@ -32,6 +33,7 @@ def network(name, **values):
     cls = registry.component("models", name)
     if "place" in values.get("pool", ""):
         values |= {"length": 40, "bin_width": 3}
+    values = {key: value for key, value in values.items() if key != "stem_pool" or name == "sequence_cnn"}
     params = {"channels": 8, "outputs": ("a", "b", "c"), "activation": "softmax", "hidden": 6, **EXTRA[name], **values}
     torch.manual_seed(1)
     return cls(registry.build_params(cls, params, where="test")).eval()
@@ -54,6 +56,32 @@ def test_padding_and_company_never_change_an_answer(name, pool, texts, more):
         for answer, text in zip(together, texts, strict=True):
             x, _ = padded([text], encoder, width=len(text))
             torch.testing.assert_close(model(x)["value"][0], answer, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@given(texts=TEXTS, more=st.integers(0, 9))
+@settings(max_examples=15)
+def test_padding_and_company_never_change_the_answer_of_a_position(name, texts, more):
+    model, encoder = network(name, level="position", stem_pool=1), OneHot(OneHotParams())
+    assert model.heads(model.params)["value"].level == "position"
+    with torch.inference_mode():
+        together = model(*padded(texts, encoder, width=max(map(len, texts)) + more))["value"]
+        assert together.shape == (len(texts), 3, max(map(len, texts)) + more)
+        for answer, text in zip(together, texts, strict=True):
+            x, _ = padded([text], encoder, width=len(text))
+            torch.testing.assert_close(model(x)["value"][0], answer[:, : len(text)], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(answer.sum(dim=0), torch.ones(answer.shape[1]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_answer_of_a_position_reads_its_own_letter_and_its_neighbours(name):
+    model, encoder = network(name, level="position", stem_pool=1), OneHot(OneHotParams())
+    x = padded(["ACGTTGCAACGTAC"], encoder, width=14)[0].requires_grad_(True)
+    model.logits(x)[0, 0, 7].backward()
+    read = x.grad.abs().sum(dim=1)[0]
+    assert (read[4:11] > 0).all()
+    model.set_bias(torch.tensor([1.0, 2.0, 3.0]))
+    assert model.answer.final.bias.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("name", "pool"), CASES)
@@ -156,6 +184,8 @@ def test_training_begins_at_the_frequencies():
         ({"num_tokens": 5}, "tokens come in 1 channel, found in_channels 4"),
         ({"activation": "tanh"}, "activation must be one of"),
         ({"outputs": ("a", "a")}, "distinct names"),
+        ({"level": "word"}, "level must be one of sequence, position, found 'word'"),
+        ({"level": "position", "pool": "mean"}, "where every position has an answer nothing is pooled"),
     ],
 )
 def test_params_that_do_not_fit_are_refused(values, sentence):
