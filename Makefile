@@ -56,8 +56,8 @@ demo: $(VENV)/core.stamp ## score real human variants; a second run is quick
 	@echo "report      $(DEMO)/report.html"
 
 test: $(VENV)/dev.stamp ## run all tests
-	@for tool in bcftools tabix samtools; do command -v $$tool >/dev/null || { echo "the tests need $$tool on PATH" \
-	  "(Debian: apt-get install bcftools tabix samtools)" >&2; exit 2; }; done
+	@for tool in bcftools tabix samtools mmseqs; do command -v $$tool >/dev/null || { echo "the tests need $$tool on PATH" \
+	  "(Debian: apt-get install bcftools tabix samtools mmseqs2)" >&2; exit 2; }; done
 	@$(BIN)/python -m pytest -m "not soak" --timeout=300 $(ARGS)
 
 soak: $(VENV)/dev.stamp ## run the long tests

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.errors import InputError
+from engine.genome.minhash import USUAL_K, Likeness
 from engine.ingest.cleaning import Rules
 from engine.ingest.sequence_job import JOB, RESULTS, SCHEMA_NAME, IngestOptions, SequenceJob, default_workers
 from engine.ingest.sequence_stages import SequenceStages
@@ -58,6 +59,7 @@ def _planned(spec: IngestSequencesSpec, context: RunContext, run: Run, *, only_l
         records_per_shard=spec.execution.records_per_shard,
         bytes_per_shard=spec.execution.bytes_per_shard,
         duplicates=spec.cleaning.duplicates,
+        near=_likeness(spec),
         stop_on_conflict=spec.cleaning.conflicts == "stop",
         command=context.command,
     )
@@ -65,6 +67,11 @@ def _planned(spec: IngestSequencesSpec, context: RunContext, run: Run, *, only_l
     job.plan(run)
     run.freeze(job.key(), _frozen(spec), results=RESULTS, choices=job.choices(), only_look=only_look)
     return job
+
+
+def _likeness(spec: IngestSequencesSpec) -> Likeness | None:
+    threshold, is_dna = spec.cleaning.near_duplicates, spec.cleaning.alphabet != "protein"
+    return None if threshold is None else Likeness(USUAL_K[is_dna], threshold, is_dna)
 
 
 def stages_of(spec: IngestSequencesSpec, store: Store) -> SequenceStages:

@@ -11,12 +11,12 @@ from typing import Literal
 import pyarrow as pa
 
 from engine.errors import EXIT_DONE, EXIT_INPUT, DataError, InputError
+from engine.genome.minhash import USUAL_K, Likeness
 from engine.io import parquet
 from engine.io.source import Shard
 from engine.runtime.run import PlanLine, RunContext
 from engine.storage.store import open_store
 from engine.training._leaks import KINDS, Leak, find_leaks, leaks_text
-from engine.training._minhash import Likeness
 from engine.training._sequence_set import open_set
 from engine.training.splits import (
     SCHEMA_NAME,
@@ -34,7 +34,6 @@ from engine.training.splits import (
 from schemas.jobs.split_sequences import SplitSequencesSpec
 
 _SHOWN = 5
-_KMER = {True: 8, False: 5}
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
 
 def _likeness(spec: SplitSequencesSpec, records: Records) -> Likeness:
     is_dna = looks_like_dna(records.sequences)
-    return Likeness(spec.likeness.k or _KMER[is_dna], spec.likeness.threshold, is_dna)
+    return Likeness(spec.likeness.k or USUAL_K[is_dna], spec.likeness.threshold, is_dna)
 
 
 def _plan(spec: SplitSequencesSpec, likeness: Likeness) -> SplitPlan:

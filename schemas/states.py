@@ -77,6 +77,7 @@ INGEST_REASONS = {
     "bad_target": "a target is no finite number",
     "past_contig_end": "the window reaches past an end of its contig",
     "exact_duplicate": "the same sequence as an earlier kept record",
+    "near_duplicate": "nearly the sequence of an earlier kept record",
     "bad_position": "POS is not a whole number of 1 or more",
     "bad_info": "an INFO value is not of the type that the header declares",
     "bad_format": "a FORMAT value is not of the type that the header declares",

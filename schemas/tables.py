@@ -130,11 +130,12 @@ SEQUENCES = pa.schema(
     ]
 )
 
-DUPLICATES_VERSION = 1
+DUPLICATES_VERSION = 2
 DUPLICATES = pa.schema(
     [
         field("record", pa.int64(), "ordinal of the record that repeats an earlier one", nullable=False),
-        field("first_record", pa.int64(), "ordinal of the first record with that sequence", nullable=False),
+        field("first_record", pa.int64(), "ordinal of the earlier record that it repeats", nullable=False),
+        field("similarity", pa.float64(), "Jaccard index of the k-mers of near duplicates; null where they are equal"),
         field("conflict", pa.bool_(), "whether label or targets differ from the first's", nullable=False),
     ]
 )

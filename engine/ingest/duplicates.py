@@ -1,10 +1,13 @@
-"""Exact duplicates among any number of records, without holding their sequences.
+"""Exact duplicates among any number of records, without holding their sequences; and near ones, which holds them.
 
 The planning pass reads every record once anyway, so it notes a 128-bit BLAKE2b digest of each sequence that would be
 kept (32 bytes a record), spilled into 256 files by the digest's first byte. The files are then looked at one by one.
 The answer has to be known before the first part is written, since a part says of each row whether it is kept; a second
 pass over finished parts would have to write them again. The first record of a sequence stands; with 128 bits two
 different sequences share a digest once in some 10^38 pairs.
+
+Near duplicates are looked for among what is left, in the order of the input (engine/genome/minhash.py); they take the
+memory of the sequences and some 600 bytes a record.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.genome.minhash import Likeness, near_earlier
 from engine.ingest.cleaning import Cleaned
 from engine.io import parquet
 from schemas import tables
@@ -40,11 +44,14 @@ class DuplicateFinder:
     Args:
         folder: for the files, made where there is need.
         policy: `sequence` or `row`.
+        near: what near duplicates are; None looks for exact ones alone.
     """
 
-    def __init__(self, folder: Path, policy: Policy) -> None:
+    def __init__(self, folder: Path, policy: Policy, near: Likeness | None = None) -> None:
         self._folder = folder
         self._policy = policy
+        self._near = near
+        self._sequences: list[pa.Table] = []
         self._held: list[Notes] = []
         self._num_held = 0
         self._has_files = False
@@ -54,6 +61,9 @@ class DuplicateFinder:
         notes = digests(cleaned, self._policy)
         self._held.append(notes)
         self._num_held += len(notes)
+        if self._near is not None:
+            kept = pa.array(np.flatnonzero(cleaned.is_kept()))
+            self._sequences.append(cleaned.table.select(["record", "sequence"]).take(kept))
         if self._num_held >= _HELD:
             self._spill()
 
@@ -82,14 +92,30 @@ class DuplicateFinder:
     def table(self) -> pa.Table:
         """Rows of schemas.tables.DUPLICATES, by record."""
         found = [_repeats(notes) for notes in self._parts()]
+        if self._near is not None:
+            found.append(self._near_ones(np.concatenate([np.zeros(0, np.int64), *(one[0] for one in found)])))
         columns = [np.concatenate([np.zeros(0, kind), *(one[i] for one in found)]) for i, kind in enumerate(_KINDS)]
         order = np.argsort(columns[0])
-        return pa.table([column[order] for column in columns], schema=tables.DUPLICATES)
+        arrays = [pa.array(column[order], from_pandas=True) for column in columns]
+        return pa.table(arrays, schema=tables.DUPLICATES)
+
+    def _near_ones(self, exact: npt.NDArray[np.int64]) -> _Repeats:
+        """Of the records that repeat none exactly."""
+        assert self._near is not None
+        if not self._sequences:
+            return tuple(np.zeros(0, kind) for kind in _KINDS)
+        whole = pa.concat_tables(self._sequences)
+        whole = whole.filter(pc.invert(pc.is_in(whole["record"], pa.array(exact)))).sort_by("record")
+        records = np.asarray(whole["record"])
+        earlier, similarity = near_earlier([text.encode() for text in whole["sequence"].to_pylist()], self._near)
+        near = earlier >= 0
+        return records[near], records[earlier[near]], similarity[near], np.zeros(int(near.sum()), bool)
 
 
 _VALUES = ("label", "target", "targets", "position_labels")
 _NO_VALUES = (None,) * len(_VALUES)
-_KINDS = (np.int64, np.int64, bool)
+_KINDS = (np.int64, np.int64, np.float64, bool)
+_Repeats = tuple[npt.NDArray[Any], ...]
 
 
 def digests(cleaned: Cleaned, policy: Policy) -> Notes:
@@ -129,8 +155,8 @@ def _bucket(notes: Notes) -> npt.NDArray[np.uint64]:
     return found
 
 
-def _repeats(notes: Notes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """(records that repeat one, the first record of each, whether their values differ)."""
+def _repeats(notes: Notes) -> _Repeats:
+    """Columns of schemas.tables.DUPLICATES."""
     order = np.lexsort((notes["record"], notes["low"], notes["high"]))
     sorted_notes = notes[order]
     fresh = np.zeros(len(order), bool)
@@ -140,7 +166,8 @@ def _repeats(notes: Notes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
     first = np.flatnonzero(fresh)[np.cumsum(fresh) - 1]
     conflict = sorted_notes["values"] != sorted_notes["values"][first]
     repeats = ~fresh
-    return sorted_notes["record"][repeats], sorted_notes["record"][first][repeats], conflict[repeats]
+    equal = np.full(int(repeats.sum()), np.nan)
+    return sorted_notes["record"][repeats], sorted_notes["record"][first][repeats], equal, conflict[repeats]
 
 
 def write_duplicates(table: pa.Table, path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import InputError
+from engine.genome.minhash import Likeness
 from engine.ingest._sequence_card import card_of, render
 from engine.ingest.duplicates import DuplicateFinder, Policy, write_duplicates
 from engine.ingest.sequence_stages import DUPLICATES, FrozenDuplicates, SequenceStages
@@ -43,6 +44,7 @@ class IngestOptions:
     Attributes:
         records_per_shard, bytes_per_shard: how the plan is cut.
         duplicates: which records repeat an earlier one.
+        near: what nearly repeats an earlier one; None looks for none.
         stop_on_conflict: a repeat with another label or target ends the run.
         command: the command line, for the report.
     """
@@ -50,6 +52,7 @@ class IngestOptions:
     records_per_shard: int
     bytes_per_shard: int
     duplicates: Policy = "sequence"
+    near: Likeness | None = None
     stop_on_conflict: bool = False
     command: str = ""
 
@@ -82,7 +85,7 @@ class SequenceJob:
 
     def _new_finder(self, store: Store) -> DuplicateFinder | None:
         policy = self.options.duplicates
-        return None if policy == "keep" else DuplicateFinder(store.scratch(), policy)
+        return None if policy == "keep" else DuplicateFinder(store.scratch(), policy, self.options.near)
 
     def _watch(self, raw: RawSequences) -> None:
         assert self._finder is not None
@@ -149,6 +152,7 @@ class SequenceJob:
             "labels": None if self.labels is None else self.labels.digest,
             "labels_layout": _plain(asdict(stages.labels_layout)),
             "duplicates": self.options.duplicates,
+            "near_duplicates": None if self.options.near is None else asdict(self.options.near),
             **self._file_names(),
             **self._track_facts(),
             "reference": self._reference_digest,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -192,11 +193,7 @@ def without_repeats(cleaned: Cleaned, repeats: pa.Table) -> Cleaned:
     reasons = table["reason"].to_pylist()
     sentences, texts = dict(cleaned.sentences), dict(cleaned.texts)
     for row, found in zip(rows.tolist(), repeats.to_pylist(), strict=True):
-        conflict = found["conflict"]
-        reasons[row] = "conflicting_duplicate" if conflict else "exact_duplicate"
-        other = ", with another label or target" if conflict else ""
-        what = "sequence" if table["second"][row].as_py() is None else "pair"
-        sentences[row] = f"the {what} is that of record {found['first_record']}{other}"
+        reasons[row], sentences[row] = _told(found, is_pair=table["second"][row].as_py() is not None)
         texts[row] = str(table["id"][row].as_py())
     repeated = np.zeros(table.num_rows, bool)
     repeated[rows] = True
@@ -210,6 +207,18 @@ def without_repeats(cleaned: Cleaned, repeats: pa.Table) -> Cleaned:
         at = table.schema.get_field_index(name)
         table = table.set_column(at, tables.SEQUENCES.field(name), values)
     return Cleaned(table, sentences, texts)
+
+
+def _told(found: Mapping[str, Any], *, is_pair: bool) -> tuple[str, str]:
+    """Reason and sentence of a row of schemas.tables.DUPLICATES."""
+    first = found["first_record"]
+    if found["similarity"] is not None:
+        shares = f"the sequence shares {found['similarity']:.3f} of its words with that of record {first}"
+        return "near_duplicate", f"{shares} (Jaccard index of k-mers)"
+    what = f"the {'pair' if is_pair else 'sequence'} is that of record {first}"
+    if found["conflict"]:
+        return "conflicting_duplicate", f"{what}, with another label or target"
+    return "exact_duplicate", what
 
 
 def _where(mask: pa.Array, value: str | None, column: pa.ChunkedArray) -> pa.ChunkedArray:

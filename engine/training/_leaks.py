@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import InputError
-from engine.training._minhash import Kmers, Likeness, buckets, comparer, reverse_complement
+from engine.genome.minhash import Kmers, Likeness, buckets, comparer, reverse_complement
 from engine.training.splits import Records, part_names
 
 EXACT, REVERSE_COMPLEMENT, NEAR, GROUP = "exact", "reverse_complement", "near", "same_group"

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import InputError, SystemFailure
+from engine.genome.minhash import Likeness, near_duplicates
 from engine.io import parquet
-from engine.training._minhash import Likeness, near_duplicates
 from engine.training._sequence_set import KEPT, SequenceSet
 from engine.training._split_table import INNER_FOLD, SPLIT_NAMES
 from schemas import tables

@@ -118,6 +118,9 @@ class CleaningSpec(Spec):
     duplicates: Literal["sequence", "row", "keep"] = "sequence"
     """reject what repeats an earlier record's sequence, or its sequence, label and targets (row); keep takes all; a
     pair repeats another where both members do"""
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
+    """reject what shares this much of its k-mers (Jaccard index; DNA: 8 letters on either strand, proteins: 5) with an
+    earlier kept record; unset looks for equal ones alone. Holds the sequences in memory"""
     conflicts: Literal["reject", "stop"] = "reject"
     """a repeated sequence with another label or target: reject it as a duplicate of its own reason, or stop the run"""
     second_alphabet: Literal["smiles", "dna", "rna", "protein"] = "smiles"
@@ -143,6 +146,8 @@ class CleaningSpec(Spec):
             raise ValueError("label_separator makes one 0/1 target for each class, so classes must be declared")
         if self.conflicts == "stop" and self.duplicates == "keep":
             raise ValueError("conflicts are not looked for where duplicates are kept")
+        if self.near_duplicates is not None and self.duplicates != "sequence":
+            raise ValueError("near_duplicates go with duplicates: sequence")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("a class is declared twice")
         return self
@@ -202,6 +207,8 @@ class IngestSequencesSpec(Spec):
             raise ValueError("an anchor is what a window of a given length lies around: give length_bp")
         if self.windows.reference is not None and self.cleaning.alphabet == "protein":
             raise ValueError("windows of a reference are DNA, yet the alphabet is protein")
+        if self.input.second is not None and self.cleaning.near_duplicates is not None:
+            raise ValueError("near_duplicates are of single sequences, and these are pairs")
         if self.input.second is None and (self.input.second_id or self.cleaning.second_max_length):
             raise ValueError("the other member of a pair is named, yet not its column: give second")
         if self.input.position_labels is None and (self.cleaning.position_classes or self.cleaning.position_unknown):
@@ -251,6 +258,7 @@ OPTIONS = (
     Option("cleaning.position_classes", ("--position-classes",), metavar="LETTERS"),
     Option("cleaning.position_unknown", ("--position-unknown",), metavar="LETTERS"),
     Option("cleaning.duplicates", ("--duplicates",)),
+    Option("cleaning.near_duplicates", ("--near-duplicates",), metavar="JACCARD"),
     Option("cleaning.conflicts", ("--conflicts",)),
     Option("cleaning.classes", ("--classes",), form="commas", metavar="NAME"),
     Option("cleaning.label_separator", ("--label-separator",)),

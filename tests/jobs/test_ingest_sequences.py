@@ -6,6 +6,7 @@ import gzip
 import html.parser
 import json
 import random
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -15,11 +16,13 @@ import pyarrow.parquet as pq
 import pysam
 import pytest
 
+from engine.genome.minhash import reverse_complement
 from engine.io import bgzf
 from engine.runtime.run import RunContext
 from jobs import ingest_sequences
 from schemas import states, tables
 from schemas.jobs.ingest_sequences import IngestSequencesSpec
+from tests.engine.genome.test_minhash import mutated, random_dna
 from tests.toys.bigwig import Section, write_bigwig
 from tests.toys.bit_flips import check_kind, kinds
 from tests.toys.runs import assert_same_results
@@ -472,3 +475,23 @@ def test_a_cut_in_the_middle_of_a_shard_is_told(table, tmp_path):
     assert replisome(*words, fault="kill-parent@before-part").returncode == -signal.SIGKILL
     plain.write_bytes(plain.read_bytes()[:-400])
     assert_one_sentence(replisome_here(*words), 2, "this folder holds a run that computes something else: input was")
+
+
+def test_near_duplicates_are_rejected_with_the_record_that_they_nearly_repeat(tmp_path):
+    draw = random.Random(3)
+    first, second = random_dna(2, 120, draw)
+    turned = reverse_complement(second)
+    rows = [first, second, mutated(first, 1, draw), turned, second, mutated(first, 40, draw)]
+    path = tmp_path / "in.fa"
+    path.write_text("".join(f">s{i}\n{text.decode()}\n" for i, text in enumerate(rows)))
+    words = ("ingest-sequences", str(path), "--max-rejects", "1", "--progress", "none")
+    assert replisome(*words, "-o", str(tmp_path / "out"), "--near-duplicates", "0.8").returncode == 0
+    found = pq.read_table(tmp_path / "out" / "data").to_pylist()
+    assert [row["reason"] for row in found] == [None, None, *("near_duplicate",) * 2, "exact_duplicate", None]
+    told = {row["record"]: row["sentence"] for row in pq.read_table(tmp_path / "out" / "rejects").to_pylist()}
+    assert re.fullmatch(r"the sequence shares 0\.8\d\d of its words with that of record 0 .*", told[2])
+    assert told[3].startswith("the sequence shares 1.000 of its words with that of record 1")
+    assert told[4] == "the sequence is that of record 1"
+    assert replisome(*words, "-o", str(tmp_path / "all")).returncode == 0
+    reasons = pq.read_table(tmp_path / "all" / "data")["reason"].to_pylist()
+    assert reasons == [*(None,) * 4, "exact_duplicate", None]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.io.parquet import footer_metadata
-from tests.engine.training.test_minhash import mutated, random_dna
+from tests.engine.genome.test_minhash import mutated, random_dna
 from tests.toys.variant_runs import assert_one_sentence, replisome_here
 
 

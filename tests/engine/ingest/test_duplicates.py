@@ -36,7 +36,7 @@ def said_again(rows, policy):
             continue
         key = (text, label) if policy == "row" else text
         if key in first:
-            made.append((record, first[key][0], first[key][1] != label))
+            made.append((record, first[key][0], None, first[key][1] != label))
         else:
             first[key] = (record, label)
     return made

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DataError, InputError
+from engine.genome.minhash import Likeness
 from engine.io import parquet
 from engine.training import splits
 from engine.training._leaks import find_leaks, leaks_text
-from engine.training._minhash import Likeness
 from engine.training._sequence_set import open_set
 from engine.training._split_table import SplitTable
 from engine.training.splits import Records, SplitPlan, counts_of, load_records, read_split, split_table, write_split
 from schemas import tables
-from tests.engine.training.test_minhash import mutated, random_dna
+from tests.engine.genome.test_minhash import mutated, random_dna
 from tests.toys.sequences import row, write_set
 
 CLASSES = ("a", "b", "c")
@@ -252,7 +252,7 @@ def test_a_harmed_part_is_refused(tmp_path):
     path = tmp_path / "set"
     table = pa.Table.from_pylist([row(i, "ACGT" * 5) for i in range(9)], tables.SEQUENCES)
     path.mkdir()
-    parquet.write_table(table, path / "part.parquet", schema_name="sequences", version=1)
+    parquet.write_table(table, path / "part.parquet", schema_name="sequences", version=tables.SEQUENCES_VERSION)
     data, whole = open_set(str(path)), (path / "part.parquet").read_bytes()
     assert len(load_records(data, sequences=True)) == 9
     for at in range(0, len(whole), 131):
@@ -310,6 +310,21 @@ def test_clusters_of_mmseqs_are_never_parted(fake_mmseqs):
     assert plan.facts()["mmseqs2_version"] == "15-fake"
     assert plan.facts()["identity"] == "0.4"
     assert "k" not in plan.facts()
+
+
+def test_mmseqs_itself_keeps_families_together():
+    """The program, not a stand-in: proteins of ten families, members 90% alike."""
+    draw = random.Random(2)
+    letters = b"ACDEFGHIKLMNPQRSTVWY"
+    seeds = [bytes(draw.choices(letters, k=150)) for _ in range(10)]
+    members = [bytearray(seed) for seed in seeds for _ in range(3)]
+    for one in members:
+        for place in draw.sample(range(150), 15):
+            one[place] = draw.choice(letters)
+    clusters = splits.mmseqs_clusters([bytes(one) for one in members], identity=0.5)
+    assert splits.mmseqs_version()
+    assert all(len(set(clusters[i : i + 3].tolist())) == 1 for i in range(0, 30, 3))
+    assert len(set(clusters.tolist())) == 10
 
 
 def test_without_mmseqs_it_is_said(monkeypatch):

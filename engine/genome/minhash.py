@@ -22,8 +22,11 @@ import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 NUM_PERMUTATIONS = 128
+# Letters of a k-mer where nobody says: a word of DNA is long, of a protein short.
+USUAL_K = {True: 8, False: 5}
 _RECALL = 0.99
 _BLOCK_LETTERS = 1 << 22
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -223,6 +226,35 @@ def near_duplicates(sequences: Sequence[bytes], likeness: Likeness, *, seed: int
                     apart.append(others)
             together = [*apart, own]
     return found
+
+
+def near_earlier(sequences: Sequence[bytes], likeness: Likeness, *, seed: int = 0) -> tuple[Ints, Floats]:
+    """For each sequence the earlier one that it nearly repeats: greedy in their order, as CD-HIT clusters.
+
+    What nearly repeats an earlier one does not stand itself: a chain of small changes is not followed.
+
+    Returns:
+        int64 (N,) the place of the likest earlier sequence that stands, the first of several, -1 where there is none;
+        and float64 (N,) their Jaccard index, 0 where there is none.
+    """
+    found, likest = np.full(len(sequences), -1, np.int64), np.zeros(len(sequences))
+    if not len(sequences):
+        return found, likest
+    kmers = Kmers(sequences, likeness)
+    compare, rows = comparer(kmers), likeness.rows_per_band()
+    bands = kmers.signatures(seed=seed)[:, : NUM_PERMUTATIONS // rows * rows].reshape(len(sequences), -1, rows)
+    standing: list[dict[bytes, list[int]]] = [{} for _ in range(bands.shape[1])]
+    for one in range(len(sequences)):
+        keys = [key.tobytes() for key in bands[one]]
+        candidates = {other for key, held in zip(keys, standing, strict=True) for other in held.get(key, ())}
+        for other in sorted(candidates):
+            shared = compare(one, other)
+            if shared >= likeness.threshold and shared > likest[one]:
+                found[one], likest[one] = other, shared
+        if found[one] < 0:
+            for key, held in zip(keys, standing, strict=True):
+                held.setdefault(key, []).append(one)
+    return found, likest
 
 
 def _belongs(

@@ -8,8 +8,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training import _minhash
-from engine.training._minhash import Components, Kmers, Likeness, buckets, jaccard, near_duplicates, reverse_complement
+from engine.genome import minhash
+from engine.genome.minhash import (
+    Components,
+    Kmers,
+    Likeness,
+    buckets,
+    jaccard,
+    near_duplicates,
+    near_earlier,
+    reverse_complement,
+)
 
 DNA = st.binary(min_size=1, max_size=60).map(lambda data: bytes(b"ACGTN"[code % 5] for code in data))
 SETS = st.lists(DNA, min_size=1, max_size=12)
@@ -107,11 +116,11 @@ def test_banding_finds_pairs_at_the_threshold():
     for threshold in (0.3, 0.5, 0.8, 0.95):
         likeness = Likeness(threshold=threshold)
         rows = likeness.rows_per_band()
-        assert 1.0 - (1.0 - threshold**rows) ** (_minhash.NUM_PERMUTATIONS // rows) >= 0.99
+        assert 1.0 - (1.0 - threshold**rows) ** (minhash.NUM_PERMUTATIONS // rows) >= 0.99
 
 
 def test_buckets_are_sets_that_agree_in_a_band():
-    signatures = np.zeros((3, _minhash.NUM_PERMUTATIONS), np.uint32)
+    signatures = np.zeros((3, minhash.NUM_PERMUTATIONS), np.uint32)
     signatures[2] = 1
     found = list(buckets(signatures, Likeness()))
     assert found
@@ -125,3 +134,33 @@ def test_many_copies_of_one_family_are_one_component():
     roots = near_duplicates([*family, *random_dna(50, 120, draw)], Likeness()).roots()
     assert set(roots[:600].tolist()) == {0}
     assert len(np.unique(roots)) == 51
+
+
+@given(sequences=SETS, k=st.integers(2, 6), both=st.booleans(), threshold=st.sampled_from([0.5, 0.8, 1.0]))
+def test_what_nearly_repeats_an_earlier_one_is_told_with_it(sequences, k, both, threshold):
+    likeness = Likeness(k, threshold, both)
+    found, likest = near_earlier(sequences, likeness)
+    for one, (other, shared) in enumerate(zip(found.tolist(), likest.tolist(), strict=True)):
+        if other < 0:
+            assert shared == 0
+        else:
+            assert other < one and found[other] < 0  # it stands itself
+            assert shared == jaccard_said_again(sequences[one], sequences[other], likeness) >= threshold
+
+
+def test_greedy_near_duplicates_are_those_of_a_comparison_of_all():
+    draw = random.Random(5)
+    seeds = random_dna(30, 200, draw)
+    sequences = [mutated(draw.choice(seeds), draw.choice([0, 1, 2, 30]), draw) for _ in range(200)]
+    likeness = Likeness(8, 0.6)
+    found, likest = near_earlier(sequences, likeness)
+    standing: list[int] = []
+    for one in range(len(sequences)):
+        shares = {other: jaccard_said_again(sequences[one], sequences[other], likeness) for other in standing}
+        best = max(shares.values(), default=0.0)
+        if best >= 0.65:  # at the threshold itself one in a hundred may be missed
+            assert found[one] == min(other for other, share in shares.items() if share == best)
+            assert likest[one] == best
+        if found[one] < 0:
+            standing.append(one)
+    assert 30 < len(standing) < 120
