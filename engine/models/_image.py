@@ -74,6 +74,7 @@ class ImageModel(nn.Module):
     """Base of the networks: a subclass gives `logits` and `final`, its last layer."""
 
     RESULT_VERSION = 1
+    kind = "images"
     level = "image"
     final: nn.Module
 

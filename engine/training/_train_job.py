@@ -166,7 +166,7 @@ def prepare(job: TrainJob) -> Prepared:
         task=task,
         encoder={"name": job.encoder.name, "params": dict(job.encoder.params)},
         architecture=job.model.name,
-        model_params=_model_params(job, kind, decided, splits),
+        model_params=_model_params(job, kind, task, decided, splits),
         augmentation=augmentation,
         folder=job.output,
     )
@@ -205,7 +205,9 @@ def _check_targets(job: TrainJob, kind: Kind, data: DataSet, task: Any, splits: 
         )
 
 
-def _model_params(job: TrainJob, kind: Kind, decided: Mapping[str, Any], splits: Mapping[str, Split]) -> dict[str, Any]:
+def _model_params(
+    job: TrainJob, kind: Kind, task: Any, decided: Mapping[str, Any], splits: Mapping[str, Split]
+) -> dict[str, Any]:
     """The user's params and those that follow from data and task."""
     for name in decided:
         if name in job.model.params:
@@ -217,7 +219,11 @@ def _model_params(job: TrainJob, kind: Kind, decided: Mapping[str, Any], splits:
     if not hasattr(cls, "set_bias") or getattr(cls, "kind", "sequences") != kind.name:
         what = f"{job.model.name!r} is not trained on {kind.noun} by this task"
         raise InputError(what, where="key 'model.name'", fix="choose another architecture")
-    registry.build_params(cls, made, where="key 'model.params'")
+    params = registry.build_params(cls, made, where="key 'model.params'")
+    level = cls.heads(params)[made["head"]].level
+    if level != (wanted := getattr(task, "level", level)):
+        what = f"{job.model.name!r} gives a value for every {level}, and the task wants one for every {wanted}"
+        raise InputError(what, where="key 'model.name'", fix="choose another architecture")
     return made
 
 

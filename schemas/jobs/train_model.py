@@ -79,6 +79,18 @@ class AugmentSpec(Spec):
     """move each sequence by up to so many letters; what enters is N"""
     mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """chance of each letter to become unknown (N), which teaches a model to lean on no single one"""
+    flip: bool = False
+    """mirror every second image"""
+    turn: bool = False
+    """turn each image by 0, 90, 180 or 270 degrees"""
+    crop_px: WholeInt = 0
+    """train on a square of so many pixels of each image, somewhere else each time; 0 takes the whole"""
+    shift_px: WholeInt = 0
+    """move each image by up to so many pixels along either axis; what enters repeats its edge"""
+    brightness: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """multiply all pixels of an image by up to exp(brightness), or divide by it"""
+    contrast: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """multiply each pixel's distance from its channel's mean by up to exp(contrast), or divide by it"""
 
 
 class TrainingSpec(Spec):
