@@ -40,8 +40,8 @@ class ImageCnn(ImageModel):
         entering = [params.in_channels, *widths[:-1]]
         self.enter = nn.ModuleList(conv3x3(*pair) for pair in zip(entering, widths, strict=True))
         self.levels = nn.ModuleList(nn.Sequential(*(_Block(width) for _ in range(params.blocks))) for width in widths)
-        # Mean and maximum side by side: what fills an image, and what stands in it somewhere.
-        self.norm = nn.LayerNorm(2 * widths[-1])
+        # Mean and maximum side by side: what fills an image, and what stands in it somewhere. They are not normalised,
+        # which would make a dark image as bright as any other.
         self.dropout = SampleDropout(params.dropout, layer=0)
         self.final = nn.Linear(2 * widths[-1], len(params.outputs))
 
@@ -53,7 +53,7 @@ class ImageCnn(ImageModel):
             x_BCYX = level(enter(x_BCYX))
         x_BCYX = F.relu(x_BCYX)
         pooled_BC = cat([x_BCYX.mean(dim=(2, 3)), x_BCYX.amax(dim=(2, 3))], dim=1)
-        logits_BK: Tensor = self.final(self.dropout(self.norm(pooled_BC)))
+        logits_BK: Tensor = self.final(self.dropout(pooled_BC))
         return logits_BK.float()
 
 

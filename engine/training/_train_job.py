@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from engine import registry
@@ -392,11 +391,11 @@ def ensemble(models: list[Any], setup: Setup, split: Split, *, device: str = "cp
     import torch
 
     place = torch.device(device)
-    each = [predict(model.to(place), setup, split, device=place) for model in models]
+    first, *others = [model.to(place) for model in models]
+    found = predict(first, setup, split, others=others, device=place)
     for model in models:
         model.to("cpu")
-    values = np.mean([one.values_NK for one in each], axis=0)
-    return replace(each[0], values_NK=values, loss_sum=float(np.mean([one.loss_sum for one in each])))
+    return found
 
 
 def _figures(setup: Setup, outputs: Outputs) -> dict[str, Any]:

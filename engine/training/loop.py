@@ -10,7 +10,7 @@ Shape letters: B samples of a batch, N samples of a split, K outputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from engine.training import _checkpoints, _metrics
 from engine.training._batches import Batch, Feed, Reader
 from engine.training._checkpoints import BEST, LAST, Checkpoint
 from engine.training._event_file import EventFile, confusion_image, curves_image
+from engine.training._examples import examples_image
 from engine.training._recipe import Recipe, Setup
 from engine.training._split_table import Split
 from engine.training._team import Team
@@ -234,6 +235,9 @@ class Training:
                 pairs = zip(found.values_NK.T, truths_NK.T, strict=True)
                 curves = [_metrics.precision_recall_curve(*pair) for pair in pairs]
                 writes.image("validation/precision_recall", curves_image(curves), self._global_step)
+            shown = examples_image(self._model, self.setup, self.team.device)
+            if shown is not None:
+                writes.image("validation/examples", shown, self._global_step)
         if self._on_epoch is not None:
             self._on_epoch(entry)
 
@@ -322,13 +326,23 @@ def joined(parts: list[Outputs]) -> Outputs:
 
 
 def predict(
-    model: Any, setup: Setup, split: Split, *, rank: int = 0, size: int = 1, device: torch.device | None = None
+    model: Any,
+    setup: Setup,
+    split: Split,
+    *,
+    others: Sequence[Any] = (),
+    rank: int = 0,
+    size: int = 1,
+    device: torch.device | None = None,
 ) -> Outputs:
-    """One worker's share of a split through a model, without augmentation; the model is left in eval mode."""
+    """One worker's share of a split through a model, without augmentation; the model is left in eval mode.
+
+    With other members of an ensemble, figures are those of the mean of their values; the loss is the members' mean.
+    """
     recipe, device = setup.recipe, device or torch.device("cpu")
     plan, loader = setup.plan_of(split), setup.loader_of(split)
     kind, encoder = setup.kind, setup.build_encoder()
-    model.eval()
+    models = [one.eval() for one in (model, *others)]
     found = []
     with torch.inference_mode():
         for begin, end in _parts(plan.num_samples, recipe.micro_batch * size):
@@ -337,18 +351,20 @@ def predict(
                 batch = loader.load(ids_B, epoch=0)
                 with memory_told(batch, setup, device=device, place="a judged batch"):
                     tensors = kind.tensors(encoder, batch.inputs, device)
-                    logits = forward(_Logits(model), tensors, device=device, precision=recipe.precision)
-                found.append(_outputs(logits, batch, ids_B, setup=setup))
+                    each = [forward(_Logits(one), tensors, device=device, precision=recipe.precision) for one in models]
+                found.append(_outputs(each, batch, ids_B, setup=setup))
     return joined(found) if found else _no_outputs(setup)
 
 
-def _outputs(logits: Tensor, batch: Batch, ids_B: NDArray[np.int64], *, setup: Setup) -> Outputs:
-    task, targets = setup.task, torch.from_numpy(batch.targets).to(logits.device)
+def _outputs(each: Sequence[Tensor], batch: Batch, ids_B: NDArray[np.int64], *, setup: Setup) -> Outputs:
+    """From the members' logits."""
+    task, targets = setup.task, torch.from_numpy(batch.targets).to(each[0].device)
     weights_B = task.weights(targets)
-    loss = float((task.losses(logits, targets) * weights_B).double().sum())
-    kept_BS, truths = task.kept(activate(logits, task.activation).cpu().numpy(), batch.targets)
+    losses = [float((task.losses(logits, targets) * weights_B).double().sum()) for logits in each]
+    values = np.mean([activate(logits, task.activation).cpu().numpy().astype(np.float64) for logits in each], axis=0)
+    kept_BS, truths = task.kept(values, batch.targets)
     weight = float(weights_B.double().sum())
-    return Outputs(ids_B, kept_BS.astype(np.float64), truths, batch.records_B, loss, weight)
+    return Outputs(ids_B, kept_BS.astype(np.float64), truths, batch.records_B, float(np.mean(losses)), weight)
 
 
 def _no_outputs(setup: Setup) -> Outputs:

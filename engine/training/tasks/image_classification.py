@@ -6,6 +6,9 @@ All but the kind of sample is as for sequences (engine/training/tasks/sequence_c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from engine.training.tasks.sequence_classification import SequenceClassification, SequenceClassificationParams
 
@@ -22,6 +25,10 @@ class ImageClassification(SequenceClassification):
     Params = ImageClassificationParams
     kind = "images"
     level = "image"
+
+    def pictured(self, values_BK: NDArray[Any], targets_B: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """True and called classes (B,), counted from 1, for pictures."""
+        return targets_B + 1, values_BK.argmax(axis=1) + 1
 
 
 COMPONENT = ImageClassification

@@ -182,6 +182,10 @@ class ImageSegmentation:
             "dice": lambda weights_N: _dice((weights_N @ kept_NS[:, _H + 2 :]).reshape(_K, _K)),
         }
 
+    def pictured(self, values_BKYX: NDArray[Any], targets_BYX: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """True and found objects (B, Y, X), for pictures."""
+        return targets_BYX, np.stack([objects_of(one, self.params.growing) for one in values_BKYX])
+
     def lower_is_better(self) -> tuple[str, ...]:
         """None."""
         return ()
