@@ -1,4 +1,4 @@
-"""Part a set of sequences, or check a split: records -> units -> shares -> file -> leaks."""
+"""Part a set of sequences or images, or check a split: records -> units -> shares -> file -> leaks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from engine.io.source import Shard
 from engine.runtime.run import PlanLine, RunContext
 from engine.storage.store import open_store
 from engine.training._leaks import KINDS, Leak, find_leaks, leaks_text
-from engine.training._sequence_set import open_set
+from engine.training._records import open_records
 from engine.training.splits import (
     SCHEMA_NAME,
     Clusters,
     Records,
     SplitPlan,
     counts_of,
-    load_records,
     looks_like_dna,
     mmseqs_installed,
     read_split,
@@ -45,14 +44,14 @@ class SplitOutcome:
         counts: records of each part.
         leaks: pairs that leak; None where nobody looked.
         checked: the file was there and was only checked.
-        likeness: what was taken for near.
+        likeness: what was taken for near; None of images, which are equal or not.
     """
 
     path: str
     counts: Mapping[str, int]
     leaks: Sequence[Leak] | None
     checked: bool
-    likeness: Likeness
+    likeness: Likeness | None
 
     @property
     def exit_code(self) -> int:
@@ -63,7 +62,9 @@ class SplitOutcome:
         yield f"{self.path}: " + ", ".join(f"{name} {num:,}" for name, num in self.counts.items())
         if self.leaks is None:
             return
-        near = f"k {self.likeness.k}, Jaccard at least {self.likeness.threshold:g}"
+        near = "equal pixels, same group"
+        if self.likeness is not None:
+            near = f"k {self.likeness.k}, Jaccard at least {self.likeness.threshold:g}"
         kinds = Counter(leak.kind for leak in self.leaks)
         told = ", ".join(f"{kind.replace('_', ' ')} {num:,}" for kind, num in sorted(kinds.items())) or "none"
         yield f"  leaks between parts ({near}): {told}"
@@ -79,9 +80,8 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
     Raises:
         ReplisomeError: in one sentence; its `exit_code` is the command's.
     """
-    data = open_set(spec.input)
     looks = spec.check is not None or spec.leak_check
-    records = load_records(data, sequences=looks or spec.shares.method == "similarity")
+    data, records = open_records(spec.input, sequences=looks or spec.shares.method == "similarity")
     likeness = _likeness(spec, records)
     if spec.check is not None:
         path, table = spec.check, read_split(spec.check, data)
@@ -93,7 +93,8 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
     if spec.pairs is not None and leaks is not None:
         folder, name = _place(spec.pairs)
         open_store(folder).put(name, leaks_text(leaks).encode())
-    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, likeness)
+    near = likeness if records.are_letters else None
+    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, near)
 
 
 def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
@@ -102,7 +103,7 @@ def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
     Raises:
         InputError: there is no such set.
     """
-    num = len(load_records(open_set(spec.input), sequences=False))
+    num = len(open_records(spec.input, sequences=False)[1])
     shard = Shard(0, 0, num, num, 0, contig=None, start=None, last_contig=None, last_start=None)
     if spec.check is not None:
         return [PlanLine(shard, "run", "the split file is checked each time")]

@@ -94,23 +94,8 @@ def open_image_set(path: str) -> ImageSet:
         InputError: nothing there, an unfinished run, or a run of another job.
         DataError: the manifest, the list of files or the index was changed.
     """
-    folder = path.removeprefix(RUN_PREFIX)
-    if "://" in folder:
-        raise InputError("images are read from a local disk", where=folder, fix="copy the set there, or mount it")
-    store = open_store(folder)
-    try:
-        manifest = layout.read_sealed(store, layout.MANIFEST)
-    except FileNotFoundError:
-        what = (
-            "the run that makes this set is not finished" if store.exists(layout.RUN) else "there is no image set here"
-        )
-        raise InputError(what, where=folder, fix="give the output of a finished ingest-images run") from None
-    if manifest["job"] != JOB:
-        raise InputError(f"a run of {manifest['job']}, not of {JOB}", where=folder, fix="give an image set")
-    files = committed_files(store, manifest)
-    with store.opened(INDEX) as place:
-        table = parquet.read_table(place, list(_COLUMNS), crc32c=files[INDEX].crc32c)
-    kept = table.filter(pc.equal(table["state"], states.KEPT)).combine_chunks()
+    folder, manifest, files = _opened(path)
+    kept = _kept(folder, files, _COLUMNS)
     codes = kept["array"].combine_chunks().dictionary_encode()
     shapes = {tuple(shape) for shape in kept["shape"].to_pylist()}
     told = manifest["facts"]["store"]
@@ -133,6 +118,49 @@ def open_image_set(path: str) -> ImageSet:
             if name.startswith(f"{STORE}/") and name.endswith(".json")
         },
     )
+
+
+def is_image_set(path: str) -> bool:
+    """Whether a finished run that makes images lies there."""
+    folder = path.removeprefix(RUN_PREFIX)
+    store = open_store(folder)
+    return store.exists(layout.MANIFEST) and bool(layout.read_sealed(store, layout.MANIFEST)["job"] == JOB)
+
+
+def pixel_digests(data: ImageSet) -> list[str]:
+    """Digest of each image's type, shape and pixels, as they were ingested; (N,).
+
+    Raises:
+        DataError: the index was changed.
+    """
+    folder, _, files = _opened(data.path)
+    found: list[str] = _kept(folder, files, ("pixel_digest", "state"))["pixel_digest"].to_pylist()
+    return found
+
+
+def _opened(path: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Folder, manifest and committed files of a finished run."""
+    folder = path.removeprefix(RUN_PREFIX)
+    if "://" in folder:
+        raise InputError("images are read from a local disk", where=folder, fix="copy the set there, or mount it")
+    store = open_store(folder)
+    try:
+        manifest = layout.read_sealed(store, layout.MANIFEST)
+    except FileNotFoundError:
+        what = (
+            "the run that makes this set is not finished" if store.exists(layout.RUN) else "there is no image set here"
+        )
+        raise InputError(what, where=folder, fix="give the output of a finished ingest-images run") from None
+    if manifest["job"] != JOB:
+        raise InputError(f"a run of {manifest['job']}, not of {JOB}", where=folder, fix="give an image set")
+    return folder, manifest, committed_files(store, manifest)
+
+
+def _kept(folder: str, files: dict[str, Any], columns: Sequence[str]) -> pa.Table:
+    """Columns of the index, of the kept images alone."""
+    with open_store(folder).opened(INDEX) as place:
+        table = parquet.read_table(place, list(columns), crc32c=files[INDEX].crc32c)
+    return table.filter(pc.equal(table["state"], states.KEPT)).combine_chunks()
 
 
 class ImageReader:

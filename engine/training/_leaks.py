@@ -89,7 +89,8 @@ def find_leaks(records: Records, split: pa.Table, likeness: Likeness, *, where: 
     found = list(_equal(sequences, parts, likeness))
     known = {(kind, i) for kind, i, _, _ in found}
     named = {i for _, i in known}
-    found += [leak for leak in _near(sequences, parts, likeness, seed=seed) if leak[1] not in named]
+    if records.are_letters:
+        found += [leak for leak in _near(sequences, parts, likeness, seed=seed) if leak[1] not in named]
     found += _same_group(records.groups, parts)
     found.sort(key=lambda leak: (leak[1], KINDS.index(leak[0])))
     return [_leak(records, parts, leak) for leak in found]

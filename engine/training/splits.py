@@ -25,7 +25,7 @@ from engine.errors import InputError, SystemFailure
 from engine.genome.minhash import Likeness, near_duplicates
 from engine.io import parquet
 from engine.training._sequence_set import KEPT, SequenceSet
-from engine.training._split_table import INNER_FOLD, SPLIT_NAMES
+from engine.training._split_table import INNER_FOLD, SPLIT_NAMES, DataSet
 from schemas import tables
 
 Ints = npt.NDArray[np.int64]
@@ -51,6 +51,7 @@ class Records:
         ids: (N,) names.
         sequences: (N,) upper-case ASCII; empty where they were not asked for.
         labels, groups, contigs: (N,) or None each.
+        are_letters: whether `sequences` are; else they are digests of images, which are equal or not.
     """
 
     record: Ints
@@ -59,6 +60,7 @@ class Records:
     labels: list[str | None]
     groups: list[str | None]
     contigs: list[str | None]
+    are_letters: bool = True
 
     def __len__(self) -> int:
         return len(self.record)
@@ -223,7 +225,7 @@ def write_split(table: pa.Table, path: Path, *, plan: SplitPlan, data_digest: st
     parquet.write_table(table, path, schema_name=SCHEMA_NAME, version=tables.SPLITS_VERSION, metadata=footer)
 
 
-def read_split(path: str, data: SequenceSet) -> pa.Table:
+def read_split(path: str, data: DataSet) -> pa.Table:
     """The rows of a split file, by record.
 
     Raises:
@@ -252,6 +254,9 @@ def _units(records: Records, plan: SplitPlan, where: str) -> Ints:
     if plan.method == "random":
         return np.arange(len(records), dtype=np.int64)
     if plan.method == "similarity":
+        if not records.are_letters:
+            what = "images are not parted by similarity"
+            raise InputError(what, where=where, fix="part them by group: donor, plate, well or slide")
         if plan.clusters == "mmseqs2":
             return mmseqs_clusters(records.sequences, identity=plan.identity)
         return near_duplicates(records.sequences, plan.likeness, seed=plan.seed).roots()

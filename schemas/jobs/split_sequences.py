@@ -1,4 +1,4 @@
-"""Part a set of sequences into train, validation and test, or folds; or check what leaks in a split.
+"""Part a set of sequences or images into train, validation and test, or folds; or check what leaks in a split.
 
 The split is one file, shared by all trials. Equal sets and settings give equal bytes.
 """
@@ -78,14 +78,14 @@ class LikenessSpec(Spec):
 
 
 class SplitSequencesSpec(Spec):
-    """Part a set of sequences into train, validation and test, or folds; or check what leaks in a split."""
+    """Part a set of sequences or images into train, validation and test, or folds; or check what leaks in a split."""
 
     job: Literal["split_sequences"] = "split_sequences"
     """the job this spec is for"""
     version: Literal[1] = 1
     """version of this spec's layout"""
     input: Text
-    """the output folder of a finished ingest-sequences run, also as run:DIR"""
+    """the output folder of a finished ingest-sequences or ingest-images run, also as run:DIR"""
     output: Text | None = None
     """the split file to write, a local path"""
     check: Text | None = None
