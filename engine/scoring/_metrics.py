@@ -9,6 +9,7 @@ Shape letters: N rows, U distinct values, B bootstrap samples, S statistics.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,78 @@ def auroc_statistic(score: npt.ArrayLike, positive: npt.ArrayLike, among: npt.Ar
         return float(np.dot(positive_U, below_U)) / pairs
 
     return statistic
+
+
+def concordance_statistic(score: npt.ArrayLike, truth: npt.ArrayLike, among: npt.ArrayLike | None = None) -> Statistic:
+    """Chance that of two rows of unequal truth the larger one has the larger score, as a function of row weights.
+
+    Equal scores count one half; pairs of equal truth do not count (Gönen and Heller 2005). Two rows of unequal truth
+    are parted by one bit of their truths' ranks, above which they agree: bit by bit the pairs are counted as an area
+    under the ROC curve is, so that a statistic takes N log U for U distinct truths.
+
+    Args:
+        score: (N,) finite.
+        truth: (N,) finite.
+        among: (N,) boolean, the rows that take part; all where None.
+    """
+    score_N, truth_N = np.asarray(score, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    kept = np.arange(len(truth_N)) if among is None else np.flatnonzero(np.asarray(among, bool))
+    codes_N, num_codes = _codes(truth_N[kept])
+    ranks_N, _ = _codes(score_N[kept])
+    levels = [_Level.of(codes_N, ranks_N, bit) for bit in range(max(num_codes - 1, 0).bit_length())]
+
+    def statistic(weights_N: Floats) -> float:
+        some_N = weights_N[kept]
+        equal = np.bincount(codes_N, weights=some_N, minlength=num_codes)
+        pairs = (some_N.sum() ** 2 - equal @ equal) / 2
+        return float(sum(level.count(some_N) for level in levels) / pairs) if pairs > 0 else float("nan")
+
+    return statistic
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Rows by their truths' upper bits, then by score; R of them have the bit.
+
+    Attributes:
+        order: (N,) rows.
+        is_low: (N,) whether the bit is 0, in that order.
+        high_R: rows with the bit.
+        begin_R, below_R, upto_R: for each of them where those of equal upper bits begin, and where those of equal
+            score among these begin and end.
+    """
+
+    order: Ints
+    is_low: npt.NDArray[np.bool_]
+    high_R: Ints
+    begin_R: Ints
+    below_R: Ints
+    upto_R: Ints
+
+    @classmethod
+    def of(cls, codes_N: Ints, ranks_N: Ints, bit: int) -> _Level:
+        upper_N = codes_N >> (bit + 1)
+        order = np.lexsort((ranks_N, upper_N))
+        upper, ranks, is_low = upper_N[order], ranks_N[order], (codes_N[order] >> bit & 1) == 0
+        places = np.arange(len(order))
+        is_group = np.concatenate(([True], upper[1:] != upper[:-1])) if len(order) else np.zeros(0, bool)
+        is_tie = is_group | np.concatenate(([True], ranks[1:] != ranks[:-1])) if len(order) else is_group
+        begin, below = (np.maximum.accumulate(np.where(starts, places, 0)) for starts in (is_group, is_tie))
+        ends = np.append(np.flatnonzero(is_tie)[1:], len(order))
+        upto = ends[np.cumsum(is_tie) - 1]
+        high = ~is_low
+        return cls(order, is_low, order[high], begin[high], below[high], upto[high])
+
+    def count(self, weights_N: Floats) -> float:
+        """Weight of the pairs that this bit parts and the scores put in order, ties one half."""
+        before = np.concatenate(([0.0], np.cumsum(weights_N[self.order] * self.is_low)))
+        told_R = (before[self.below_R] + before[self.upto_R]) / 2 - before[self.begin_R]
+        return float(weights_N[self.high_R] @ told_R)
+
+
+def concordance(score: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+    """Concordance index of two finite columns (N,); NaN where all truths are equal."""
+    return concordance_statistic(score, truth)(np.ones(len(np.asarray(truth))))
 
 
 def pearson(x: npt.ArrayLike, y: npt.ArrayLike) -> float:

@@ -35,6 +35,27 @@ def class_statistics(truth_N: Ints, predicted_N: Ints, num_classes: int) -> dict
     return {"accuracy": of(_accuracy), "f1_macro": of(_f1_macro), "mcc": of(_mcc)}
 
 
+def counted_statistics(counts_NKK: Floats) -> dict[str, Statistic]:
+    """The same of samples that hold many truths each, such as a label for every position, from each one's counts.
+
+    Counts are pooled over the samples; `accuracy_per_sample` is the mean of the samples' own accuracies.
+    """
+    num, classes = counts_NKK.shape[:2]
+    flat_NS = counts_NKK.reshape(num, -1)
+    sizes_N = flat_NS.sum(axis=1)
+    shares_N = np.einsum("nkk->n", counts_NKK) / np.maximum(sizes_N, 1)
+
+    def of(figure: Any) -> Statistic:
+        return lambda weights_N: figure((weights_N @ flat_NS).reshape(classes, classes))
+
+    def per_sample(weights_N: Floats) -> float:
+        counted_N = weights_N * (sizes_N > 0)
+        return float(counted_N @ shares_N / counted_N.sum()) if counted_N.sum() else float("nan")
+
+    figures = {"accuracy": of(_accuracy), "accuracy_per_sample": per_sample}
+    return {**figures, "f1_macro": of(_f1_macro), "mcc": of(_mcc)}
+
+
 def _accuracy(counts_KK: Floats) -> float:
     total = counts_KK.sum()
     return float(np.trace(counts_KK) / total) if total else float("nan")

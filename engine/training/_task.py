@@ -18,16 +18,19 @@ from engine.scoring._metrics import Statistic
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
+NO_LABEL = -1
+"""What stands in place of a class where a position has none."""
 
 
 class Task(Protocol):
     """A frozen, picklable object made by its class's `fit` from the targets of the training rows.
 
-    Its class has `Params`, `RESULT_VERSION`, `kind`, which samples it takes (a file of engine/training/kinds), and
-    `head`, the name of the model's head.
+    Its class has `Params`, `RESULT_VERSION`, `kind`, which samples it takes (a file of engine/training/kinds), `level`,
+    what has an answer, as HeadInfo has it, and `head`, the name of the model's head.
     """
 
     kind: str
+    level: str
     head: str
 
     @staticmethod
@@ -107,7 +110,11 @@ class Task(Protocol):
         ...
 
     def truths(self, targets: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """(N, K) whether an output is true of a sample; None where outputs are no classes or labels."""
+        """(N, K) whether an output is true of a sample; None where outputs are no classes or labels.
+
+        Args:
+            targets: as `targets` gives them, or as `kept` does.
+        """
         ...
 
     def facts(self) -> Mapping[str, Any]:
@@ -119,6 +126,7 @@ class SequenceTask:
     """What the tasks share that tell a few values of a sequence: these are kept as they are."""
 
     kind = "sequences"
+    level = "sequence"
 
     @property
     def column(self) -> str:

@@ -156,6 +156,8 @@ def prepare(job: TrainJob) -> Prepared:
         "activation": task.activation,
         "head": task.head,
         **kind.decided(data, encoder, augmentation),
+        # Of the networks that can do both; those that cannot are told apart by their head.
+        **({"level": task.level} if task.level == "position" else {}),
     }
     setup = Setup(
         recipe=job.recipe,
@@ -391,8 +393,7 @@ def ensemble(models: list[Any], setup: Setup, split: Split, *, device: str = "cp
     import torch
 
     place = torch.device(device)
-    first, *others = [model.to(place) for model in models]
-    found = predict(first, setup, split, others=others, device=place)
+    found = predict([model.to(place) for model in models], setup, split, device=place)
     for model in models:
         model.to("cpu")
     return found

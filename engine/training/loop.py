@@ -230,7 +230,7 @@ class Training:
             counts = task.confusion(found.values_NK, found.targets)
             if counts is not None:
                 writes.image("validation/confusion", confusion_image(counts), self._global_step)
-            truths_NK = task.truths(found.targets)
+            truths_NK = task.truths(found.targets) if task.kept_names == task.outputs else None
             if truths_NK is not None:
                 pairs = zip(found.values_NK.T, truths_NK.T, strict=True)
                 curves = [_metrics.precision_recall_curve(*pair) for pair in pairs]
@@ -269,7 +269,7 @@ class Training:
     def _validate(self) -> Outputs | None:
         """Outputs over the validation rows in the order of the rows, at the first worker."""
         mine = predict(
-            self._model,
+            [self._model],
             self.setup,
             self.setup.validation,
             rank=self.team.rank,
@@ -326,23 +326,22 @@ def joined(parts: list[Outputs]) -> Outputs:
 
 
 def predict(
-    model: Any,
+    models: Sequence[Any],
     setup: Setup,
     split: Split,
     *,
-    others: Sequence[Any] = (),
     rank: int = 0,
     size: int = 1,
     device: torch.device | None = None,
 ) -> Outputs:
-    """One worker's share of a split through a model, without augmentation; the model is left in eval mode.
+    """One worker's share of a split, without augmentation; the models are left in eval mode.
 
-    With other members of an ensemble, figures are those of the mean of their values; the loss is the members' mean.
+    Of several models the values are averaged before anything is kept of them; the loss is the models' mean.
     """
     recipe, device = setup.recipe, device or torch.device("cpu")
     plan, loader = setup.plan_of(split), setup.loader_of(split)
     kind, encoder = setup.kind, setup.build_encoder()
-    models = [one.eval() for one in (model, *others)]
+    runners = [_Logits(model.eval()) for model in models]
     found = []
     with torch.inference_mode():
         for begin, end in _parts(plan.num_samples, recipe.micro_batch * size):
@@ -351,20 +350,21 @@ def predict(
                 batch = loader.load(ids_B, epoch=0)
                 with memory_told(batch, setup, device=device, place="a judged batch"):
                     tensors = kind.tensors(encoder, batch.inputs, device)
-                    each = [forward(_Logits(one), tensors, device=device, precision=recipe.precision) for one in models]
+                    each = [forward(one, tensors, device=device, precision=recipe.precision) for one in runners]
                 found.append(_outputs(each, batch, ids_B, setup=setup))
     return joined(found) if found else _no_outputs(setup)
 
 
 def _outputs(each: Sequence[Tensor], batch: Batch, ids_B: NDArray[np.int64], *, setup: Setup) -> Outputs:
-    """From the members' logits."""
     task, targets = setup.task, torch.from_numpy(batch.targets).to(each[0].device)
     weights_B = task.weights(targets)
     losses = [float((task.losses(logits, targets) * weights_B).double().sum()) for logits in each]
-    values = np.mean([activate(logits, task.activation).cpu().numpy().astype(np.float64) for logits in each], axis=0)
-    kept_BS, truths = task.kept(values, batch.targets)
+    loss = losses[0] if len(losses) == 1 else float(np.mean(losses))
+    values = [activate(logits, task.activation).cpu().numpy() for logits in each]
+    mean = values[0] if len(values) == 1 else np.mean([one.astype(np.float64) for one in values], axis=0)
+    kept_BS, truths = task.kept(mean, batch.targets)
     weight = float(weights_B.double().sum())
-    return Outputs(ids_B, kept_BS.astype(np.float64), truths, batch.records_B, float(np.mean(losses)), weight)
+    return Outputs(ids_B, kept_BS.astype(np.float64), truths, batch.records_B, loss, weight)
 
 
 def _no_outputs(setup: Setup) -> Outputs:

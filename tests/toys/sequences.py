@@ -2,6 +2,9 @@
 
 motif_rows(count, seed=0)      rows whose class is "site" where TATAAT stands in them, else "none"; the target is the
                                share of G and C, `targets` whether A or C begins the sequence
+pair_rows(count, seed=0)       proteins and molecules, of a few of each; the target is higher where the protein has a
+                               tryptophan and the molecule a chlorine
+state_rows(count, seed=0)      proteins whose positions are H after A or L, E after V, else C, some not known
 write_set(folder, rows, rows_per_group=..., groups_per_part=...)    parts below folder/data; their paths
 write_splits(path, rows, split_of)                                  split_of(record) -> "train" or (split, fold)
 """
@@ -41,6 +44,42 @@ def motif_rows(count: int, *, seed: int = 0, low: int = 24, high: int = 40) -> l
                 targets=[float(text[0] == "A"), float(text[0] in "AC")],
             )
         )
+    return rows
+
+
+MOLECULES = ("CCO", "CCCl", "c1ccccc1", "ClC(Cl)Br", "N[C@@H](C)C(=O)O", "Clc1ccccc1", "CC(=O)O", "OCCCl")
+
+
+def pair_rows(count: int, *, seed: int = 0) -> list[Row]:
+    """Pairs of one of 12 proteins with one of 8 molecules, none twice for counts up to 96."""
+    draw = random.Random(seed)
+    proteins = ["".join(draw.choices("ACDEFGHIKLMNPQRSTVY", k=draw.randint(12, 24))) for _ in range(12)]
+    proteins = [text[:5] + "W" + text[5:] if place % 2 else text for place, text in enumerate(proteins)]
+    places = [(one, other) for one in range(12) for other in range(8)]
+    draw.shuffle(places)
+    return [
+        row(
+            record,
+            proteins[one],
+            id=f"t{one}",
+            second=MOLECULES[other],
+            second_id=f"d{other}",
+            target=5.0 + 2.0 * ("W" in proteins[one]) * ("Cl" in MOLECULES[other]) + draw.gauss(0, 0.05),
+        )
+        for record, (one, other) in enumerate(places[:count])
+    ]
+
+
+def state_rows(count: int, *, seed: int = 0) -> list[Row]:
+    """A position's state follows from the letter before it."""
+    draw = random.Random(seed)
+    known = {"A": "H", "L": "H", "V": "E"}
+    rows = []
+    for record in range(count):
+        text = "".join(draw.choices("AACDEFGLLVVWY", k=draw.randint(12, 30)))
+        states = ["C", *(known.get(letter, "C") for letter in text[:-1])]
+        states = [state if draw.random() < 0.95 or not place else "." for place, state in enumerate(states)]
+        rows.append(row(record, text, position_labels="".join(states)))
     return rows
 
 

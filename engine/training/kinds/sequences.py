@@ -18,7 +18,7 @@ from engine.errors import InputError
 from engine.genome.windows import reverse_complement
 from engine.training._sequence_set import SequenceSet, index_splits, open_set, read_group
 from engine.training._split_table import Group, Split, SplitTable
-from engine.training._task import Task
+from engine.training._task import NO_LABEL, Task
 
 _DNA_UNKNOWN = 4
 _MASKING = 1
@@ -46,19 +46,30 @@ class SequenceAugmentation:
 
     def applied(self, tokens: NDArray[np.uint8], seed: int, unknown: int) -> NDArray[np.uint8]:
         """One sequence, (L,), as its seed varies it."""
-        # Bits that dropout's hash of the same seed does not show.
-        if self.reverse_complement and seed & 1:
+        if self._is_turned(seed):
             tokens = reverse_complement(tokens)
-        if self.jitter_bp:
-            by = ((seed >> 1) & 0xFFFFFFFF) % (2 * self.jitter_bp + 1) - self.jitter_bp
-            tokens = moved(tokens, by, unknown)
+        tokens = self._jittered(tokens, seed, unknown)
         if self.mask_fraction:
             drawn = np.random.default_rng([_MASKING, seed & 0xFFFFFFFFFFFFFFFF]).random(len(tokens), dtype=np.float32)
             tokens = np.where(drawn < self.mask_fraction, np.uint8(unknown), tokens)
         return tokens
 
+    def applied_to_labels(self, labels: NDArray[Any], seed: int, unknown: int) -> NDArray[Any]:
+        """The labels of its positions, (L,), turned and moved with their letters; what enters has none."""
+        return self._jittered(labels[::-1] if self._is_turned(seed) else labels, seed, unknown)
 
-def moved(tokens: NDArray[np.uint8], by: int, unknown: int) -> NDArray[np.uint8]:
+    def _is_turned(self, seed: int) -> bool:
+        """By bits that dropout's hash of the same seed does not show."""
+        return self.reverse_complement and bool(seed & 1)
+
+    def _jittered(self, tokens: NDArray[Any], seed: int, unknown: int) -> NDArray[Any]:
+        if not self.jitter_bp:
+            return tokens
+        by = ((seed >> 1) & 0xFFFFFFFF) % (2 * self.jitter_bp + 1) - self.jitter_bp
+        return moved(tokens, by, unknown)
+
+
+def moved(tokens: NDArray[Any], by: int, unknown: int) -> NDArray[Any]:
     """Moved to the right, or to the left where negative; the length stays."""
     made = np.full_like(tokens, unknown)
     if by >= 0:
@@ -109,7 +120,7 @@ class HeldSequences:
         return self.tokens.nbytes
 
     def sample(self, place: int) -> tuple[NDArray[np.uint8], Any]:
-        """Tokens and target."""
+        """Tokens and target: of the sequence, or a label for each letter."""
         return self.tokens[self.starts[place] : self.starts[place + 1]], self.targets[place]
 
 
@@ -125,10 +136,6 @@ class SequenceReader:
     task: Task
     augmentation: SequenceAugmentation | None
 
-    @property
-    def _unknown(self) -> int:
-        return int(getattr(self.encoder, "unknown_token", _DNA_UNKNOWN))
-
     def read(self, group: Group) -> HeldSequences:
         """See SampleReader."""
         table = read_group(group, ["sequence", self.task.column])
@@ -139,11 +146,20 @@ class SequenceReader:
 
     def batch(self, samples: Sequence[Any], seeds_B: NDArray[np.int64]) -> tuple[SequenceInputs, NDArray[Any]]:
         """See SampleReader."""
-        texts = [tokens for tokens, _ in samples]
-        if self.augmentation is not None:
-            pairs = zip(texts, seeds_B.tolist(), strict=True)
-            texts = [self.augmentation.applied(tokens, seed, self._unknown) for tokens, seed in pairs]
-        return padded(texts, self._unknown), self.task.stack([target for _, target in samples])
+        texts, targets = [tokens for tokens, _ in samples], [target for _, target in samples]
+        unknown, vary = unknown_of(self.encoder), self.augmentation
+        if vary is not None:
+            seeds = seeds_B.tolist()
+            texts = [vary.applied(tokens, seed, unknown) for tokens, seed in zip(texts, seeds, strict=True)]
+            if self.task.level == "position":
+                pairs = zip(targets, seeds, strict=True)
+                targets = [vary.applied_to_labels(labels, seed, NO_LABEL) for labels, seed in pairs]
+        return padded(texts, unknown), self.task.stack(targets)
+
+
+def unknown_of(encoder: Any) -> int:
+    """The letter that says nothing."""
+    return int(getattr(encoder, "unknown_token", _DNA_UNKNOWN))
 
 
 def padded(texts: Sequence[NDArray[np.uint8]], unknown: int) -> SequenceInputs:
@@ -212,9 +228,7 @@ class SequenceKind:
 
     def tensors(self, encoder: Any, inputs: SequenceInputs, device: torch.device) -> tuple[Any, ...]:
         """What the encoder gives, and the lengths where some are shorter."""
-        x = encoder.tensor(torch.from_numpy(np.ascontiguousarray(inputs.tokens_BL)).to(device))
-        is_padded = bool((inputs.lengths_B < inputs.tokens_BL.shape[1]).any())
-        return x, torch.from_numpy(inputs.lengths_B).to(device) if is_padded else None
+        return sequence_tensors(encoder, inputs, device)
 
     def blank(self, encoder: Any, device: torch.device) -> tuple[Any, ...]:
         """One letter."""
@@ -227,6 +241,13 @@ class SequenceKind:
     def card_facts(self, train: Split) -> Mapping[str, Any]:
         """The longest sequence."""
         return {"longest_sequence": max(group.longest for group in train)}
+
+
+def sequence_tensors(encoder: Any, inputs: SequenceInputs, device: torch.device) -> tuple[Any, Any]:
+    """What an encoder gives, and the lengths (B,) where some are shorter."""
+    x = encoder.tensor(torch.from_numpy(np.ascontiguousarray(inputs.tokens_BL)).to(device))
+    is_padded = bool((inputs.lengths_B < inputs.tokens_BL.shape[1]).any())
+    return x, torch.from_numpy(inputs.lengths_B).to(device) if is_padded else None
 
 
 def built_augmentation(cls: type[Varied], values: Mapping[str, Any], noun: str) -> Varied:

@@ -1,7 +1,4 @@
-"""One of several classes for each sequence, from the column `label`.
-
-Losses: cross entropy with label smoothing (Szegedy et al. 2016), or focal loss (Lin et al. 2017, arXiv 1708.02002).
-"""
+"""One of several classes for each sequence, from the column `label`; losses as in _classes.py."""
 
 from __future__ import annotations
 
@@ -13,43 +10,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from torch import Tensor, tensor
-from torch.nn import functional as F
+from torch import Tensor
 
 from engine.errors import InputError
 from engine.scoring._metrics import Statistic
 from engine.training import _metrics
 from engine.training._task import Floats, Ids, SequenceTask, refused
-
-LOSSES = ("cross_entropy", "focal")
-CLASS_WEIGHTS = ("none", "balanced")
+from engine.training.tasks._classes import ClassParams, class_bias, class_losses, class_weights
 
 
 @dataclass(frozen=True)
-class SequenceClassificationParams:
-    """Attributes:
-    classes: their names in the order of the outputs; none takes those of the training rows, sorted.
-    loss: "cross_entropy" or "focal".
-    focal_gamma: how much well-told samples are played down by the focal loss.
-    label_smoothing: share of the truth spread over all classes, for cross entropy.
-    class_weights: "none", or "balanced": each class counts the same in the loss however many samples it has.
-    """
-
-    classes: tuple[str, ...] = ()
-    loss: str = "cross_entropy"
-    focal_gamma: float = 2.0
-    label_smoothing: float = 0.0
-    class_weights: str = "none"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
-        if self.loss not in LOSSES or self.class_weights not in CLASS_WEIGHTS:
-            what = f"found {self.loss!r} and {self.class_weights!r}"
-            raise ValueError(f"loss is one of {LOSSES} and class_weights one of {CLASS_WEIGHTS}, {what}")
-        if not 0 <= self.label_smoothing < 1 or self.focal_gamma < 0:
-            raise ValueError("label_smoothing must be 0 or more and below 1, and focal_gamma 0 or more")
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must differ, found {list(self.classes)}")
+class SequenceClassificationParams(ClassParams):
+    """See ClassParams."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +63,7 @@ class SequenceClassification(SequenceTask):
 
     def bias(self) -> Floats:
         """Logarithm of each class's share."""
-        if self.params.class_weights == "balanced":
-            return np.zeros(len(self.outputs))
-        return np.log(np.array(self.counts) / sum(self.counts))
+        return class_bias(self.params, self.counts)
 
     def targets(self, column: pa.ChunkedArray, *, records: Ids, where: str) -> NDArray[np.int64]:
         """(N,) number of each class; see Task."""
@@ -111,18 +81,11 @@ class SequenceClassification(SequenceTask):
 
     def losses(self, logits_BK: Tensor, targets_B: Tensor) -> Tensor:
         """(B,)."""
-        if self.params.loss == "cross_entropy":
-            smoothing = self.params.label_smoothing
-            return F.cross_entropy(logits_BK, targets_B, reduction="none", label_smoothing=smoothing)
-        entropy_B = F.cross_entropy(logits_BK, targets_B, reduction="none")
-        return (1 - (-entropy_B).exp()) ** self.params.focal_gamma * entropy_B
+        return class_losses(self.params, logits_BK, targets_B)
 
     def weights(self, targets_B: Tensor) -> Tensor:
         """(B,)."""
-        if self.params.class_weights == "none":
-            return tensor(1.0, device=targets_B.device).expand(len(targets_B))
-        total, classes = sum(self.counts), len(self.counts)
-        return tensor([total / (classes * count) for count in self.counts], device=targets_B.device)[targets_B]
+        return class_weights(self.params, self.counts, targets_B)
 
     def statistics(self, values_NK: Floats, targets: NDArray[np.int64]) -> Mapping[str, Statistic]:
         """Accuracy, macro F1, MCC, areas under the curves of one class against the rest, and calibration."""

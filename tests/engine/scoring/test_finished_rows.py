@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from engine.errors import DataError, InputError
 from engine.io.source import Shard
 from engine.scoring._finished_rows import FinishedRows, RowSource, _cut, open_finished
+from schemas.tables import SEQUENCES_VERSION
 from tests.toys.sequence_runs import ingested
 from tests.toys.sequences import motif_rows
 
-GIVEN = {"job": "ingest-sequences", "schema": "sequences 1"}
+GIVEN = {"job": "ingest-sequences", "schema": f"sequences {SEQUENCES_VERSION}"}
 
 
 @given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 10), st.integers(1, 80))
@@ -74,5 +75,5 @@ def test_a_missing_or_changed_part_is_told(tmp_path):
 
 
 def test_rows_of_another_version_are_refused(rows):
-    with pytest.raises(InputError, match="holds rows of schema sequences 1, this version reads sequences 2"):
-        open_finished(rows.uri, job="ingest-sequences", schema="sequences 2")
+    with pytest.raises(InputError, match="holds rows of schema sequences 2, this version reads sequences 3"):
+        open_finished(rows.uri, job="ingest-sequences", schema="sequences 3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -14,6 +15,8 @@ from engine.scoring._metrics import (
     auroc,
     auroc_statistic,
     bootstrap,
+    concordance,
+    concordance_statistic,
     interval,
     pearson,
     pearson_statistic,
@@ -134,3 +137,31 @@ def test_no_rows_and_no_values_have_no_interval() -> None:
     mostly = np.array([1.0] * 9 + [math.nan])
     assert all(math.isnan(one) for one in interval(mostly))
     assert interval(np.array([1.0] * 19 + [math.nan])) == (1.0, 1.0)
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 3), st.booleans()), max_size=25),
+    among=st.booleans(),
+)
+def test_concordance_is_that_of_all_pairs(rows, among):
+    score, truth, weights, taking_part = (np.array(column) for column in zip(*rows, strict=True)) if rows else [[]] * 4
+    some = taking_part if among else None
+    found = concordance_statistic(score, truth, some)(np.array(weights, float))
+    right = total = 0.0
+    for (p, y, w, one), (q, z, v, other) in itertools.combinations(rows, 2):
+        if y == z or (among and not (one and other)):
+            continue
+        total += w * v
+        right += w * v * (0.5 if p == q else float((p < q) == (y < z)))
+    assert found == pytest.approx(right / total, nan_ok=True) if total else math.isnan(found)
+
+
+def test_concordance_of_known_orders():
+    truth = np.arange(100.0)
+    assert concordance(truth, truth) == 1
+    assert concordance(-truth, truth) == 0
+    assert concordance(np.zeros(100), truth) == 0.5
+    assert math.isnan(concordance(truth, np.ones(100)))
+    # Of two truths it is the area under the ROC curve.
+    score, positive = np.random.default_rng(0).normal(size=60), np.arange(60) % 3 == 0
+    assert concordance(score, positive) == pytest.approx(auroc(score, positive))

@@ -109,7 +109,7 @@ def test_training_stops_early_and_keeps_the_best(tmp_path):
     best = _checkpoints.read(setup.checkpoints / _checkpoints.BEST)
     model = setup.build_model()
     _checkpoints.load_model(model, best)
-    assert predict(model, setup, setup.validation).loss == pytest.approx(progress.best, rel=1e-6)
+    assert predict([model], setup, setup.validation).loss == pytest.approx(progress.best, rel=1e-6)
 
 
 def test_the_best_is_chosen_by_the_figure_asked_for(tmp_path):
@@ -123,8 +123,8 @@ def test_the_best_is_chosen_by_the_figure_asked_for(tmp_path):
 def test_several_workers_shares_are_the_whole(tmp_path):
     setup = small_setup(tmp_path)
     model = setup.build_model()
-    whole = predict(model, setup, setup.validation)
-    parts = joined([predict(model, setup, setup.validation, rank=rank, size=3) for rank in range(3)])
+    whole = predict([model], setup, setup.validation)
+    parts = joined([predict([model], setup, setup.validation, rank=rank, size=3) for rank in range(3)])
     assert parts.records_N.tolist() == whole.records_N.tolist()
     assert parts.targets.tolist() == whole.targets.tolist()
     np.testing.assert_allclose(parts.values_NK, whole.values_NK, rtol=1e-5, atol=1e-7)

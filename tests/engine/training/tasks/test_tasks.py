@@ -15,6 +15,7 @@ from engine.errors import DataError, InputError
 LABELS = pa.chunked_array([["b", "a", "b", "b"]])
 NUMBERS = pa.chunked_array([[1.0, 3.0, 2.0, 6.0]])
 LISTS = pa.chunked_array([[[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]]])
+STATES = pa.chunked_array([["HHE.", "E", ".HC", "CCEHH"]])
 RECORDS = np.array([10, 11, 12, 13])
 
 
@@ -29,13 +30,15 @@ CASES = [
     ("sequence_regression", NUMBERS, {}),
     ("sequence_regression", NUMBERS, {"loss": "poisson"}),
     ("sequence_regression", LISTS, {"several": True}),
+    ("pair_regression", NUMBERS, {"censored_at": 1.0}),
 ]
 
 
 def test_the_folder_is_the_list():
-    assert registry.names("tasks") == ["multi_label", "sequence_classification", "sequence_regression"]
-    with pytest.raises(InputError, match="no task named 'regression'; did you mean 'sequence_regression'"):
-        registry.component("tasks", "regression")
+    known = {"multi_label", "pair_regression", "position_classification", "sequence_classification"}
+    assert known | {"sequence_regression"} <= set(registry.names("tasks"))
+    with pytest.raises(InputError, match="no task named 'sequence_regresion'; did you mean 'sequence_regression'"):
+        registry.component("tasks", "sequence_regresion")
 
 
 @pytest.mark.parametrize(("name", "column", "params"), CASES)
@@ -72,6 +75,67 @@ def test_the_bias_is_the_best_constant(name, column, params):
             moved = bias.clone()
             moved[output] += step
             assert loss(moved) > loss(bias) - (edge if output == 1 and name == "multi_label" else 1e-6)
+
+
+def test_concordance_is_told_with_and_without_censored_pairs():
+    task = fitted("pair_regression", NUMBERS, censored_at=1.0)
+    assert (task.kind, task.level, task.activation) == ("pairs", "sequence", "identity")
+    values = np.array([[5.0], [2.0], [2.0], [4.0]])  # of 1, 3, 2 and 6, of which 1 is censored
+    statistics = task.statistics(values, task.targets(NUMBERS, records=RECORDS, where="part"))
+    assert statistics["concordance"](np.ones(4)) == (0 + 0 + 0 + 0.5 + 1 + 1) / 6
+    assert statistics["concordance_uncensored"](np.ones(4)) == (0.5 + 1 + 1) / 3
+    assert "concordance_uncensored" not in fitted("pair_regression", NUMBERS).statistics(values, values)
+
+
+def positions(**params):
+    task = fitted("position_classification", STATES, **params)
+    return task, task.stack(task.targets(STATES, records=RECORDS, where="part"))
+
+
+def test_positions_without_a_class_are_left_out_everywhere():
+    task, targets = positions()
+    assert (task.outputs, task.counts, task.num_sequences, task.level) == (("C", "E", "H"), (3, 3, 5), 4, "position")
+    assert targets.tolist() == [[2, 2, 1, -1, -1], [1, -1, -1, -1, -1], [-1, 2, 0, -1, -1], [0, 0, 1, 2, 2]]
+    draw = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
+    logits, truth = torch.from_numpy(draw), torch.from_numpy(targets)
+    weights = task.weights(truth)
+    assert weights.tolist() == [3, 1, 2, 5]
+    whole = (task.losses(logits, truth) * weights).sum() / weights.sum()
+    log = logits.log_softmax(dim=1)
+    each = [-log[b, targets[b, i], i].item() for b in range(4) for i in range(5) if targets[b, i] >= 0]
+    assert whole.item() == pytest.approx(np.mean(each), rel=1e-6)
+    kept, counts = task.kept(draw, targets)
+    assert kept.shape == (4, 9) and len(task.kept_names) == 9
+    assert counts.tolist() == [[0, 1, 2], [0, 1, 0], [1, 0, 1], [2, 1, 2]]
+    by_hand = np.zeros((3, 3))
+    for b, i in zip(*np.nonzero(targets >= 0), strict=True):
+        by_hand[targets[b, i], draw[b, :, i].argmax()] += 1
+    assert task.confusion(kept, counts).tolist() == by_hand.tolist()
+    figures = {name: one(np.ones(4)) for name, one in task.statistics(kept, counts).items()}
+    assert figures["accuracy"] == pytest.approx(np.trace(by_hand) / 11)
+    right = [[draw[b, :, i].argmax() == targets[b, i] for i in range(5) if targets[b, i] >= 0] for b in range(4)]
+    assert figures["accuracy_per_sample"] == pytest.approx(np.mean([np.mean(one) for one in right]))
+    assert task.truths(task.targets(STATES, records=RECORDS, where="part")).tolist() == task.truths(counts).tolist()
+
+
+def test_logits_of_a_narrower_part_and_gradients_where_nothing_is_known():
+    task, targets = positions(loss="focal", focal_gamma=0.5)
+    logits = torch.zeros(2, 3, 3, requires_grad=True)
+    task.losses(logits, torch.from_numpy(targets[1:3])).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[0, :, 1:] == 0).all()
+    unknown = torch.full((1, 3), -1, dtype=torch.int32)
+    assert task.weights(unknown).tolist() == [0]
+    assert task.losses(torch.zeros(1, 3, 3), unknown).tolist() == [0]
+
+
+def test_balanced_positions_weigh_the_same_and_begin_even():
+    task, targets = positions(class_weights="balanced")
+    assert task.bias().tolist() == [0, 0, 0]
+    c, e, h = 11 / 9, 11 / 9, 11 / 15
+    assert task.weights(torch.from_numpy(targets)).tolist() == pytest.approx([2 * h + e, e, h + c, 2 * c + e + 2 * h])
+    plain, _ = positions()
+    assert plain.bias().tolist() == pytest.approx(np.log([3 / 11, 3 / 11, 5 / 11]).tolist())
 
 
 def test_cross_entropy_and_focal_by_their_formulas():
@@ -133,6 +197,15 @@ def test_a_number_that_never_changes_has_a_loss():
         ("sequence_regression", NUMBERS, [1.0, -2.0], {"loss": "poisson"}, "wanted are finite numbers from 0 to inf"),
         ("multi_label", LISTS, [[0.0, 1.0], [0.0]], {}, "record 11 has target .0.0., wanted are 2 numbers"),
         ("multi_label", LISTS, [[0.0, 1.0], [0.0, 2.0]], {}, "wanted are finite numbers from 0 to 1"),
+        (
+            "position_classification",
+            STATES,
+            ["HE", "HXE"],
+            {},
+            "record 11 has label 'X' at letter 2, the classes",
+        ),
+        ("position_classification", STATES, ["HE", "..."], {}, "record 11 has no position with a label"),
+        ("position_classification", STATES, ["HE", None], {}, "record 11 has no position with a label"),
     ],
 )
 def test_a_target_that_cannot_be_is_named(name, good, bad, params, sentence):
@@ -152,6 +225,9 @@ def test_a_target_that_cannot_be_is_named(name, good, bad, params, sentence):
         ("multi_label", pa.chunked_array([[None]], pa.list_(pa.float64())), {}, "lists of 0 targets"),
         ("sequence_regression", pa.chunked_array([[None]], pa.float64()), {}, "hold no numbers in the column 'target'"),
         ("sequence_regression", NUMBERS, {"names": ["x", "y"]}, "2 names for 1 numbers"),
+        ("position_classification", STATES, {"classes": "HECX"}, "class 'X' has no training position"),
+        ("position_classification", STATES, {"classes": ["helix"]}, "classes of positions are single letters"),
+        ("position_classification", pa.chunked_array([["HH.", None]]), {}, "the training rows hold 1 classes in the"),
     ],
 )
 def test_what_cannot_be_trained_on_is_said(name, column, params, sentence):
