@@ -4,6 +4,9 @@ Samples lie in groups (row groups of Parquet parts). An epoch reads the groups i
 windows of some groups, so that a step touches few groups however large the set is: memory holds one number per group
 and the places of one window, and any step can be asked for without those before it.
 
+With lengths given, each window's samples are sorted by them and cut into steps, whose order is then drawn: sequences
+of a step are of like length, and little of it is padding. What a step shares with the next window stays as it was drawn.
+
 Shape letters: G groups, W samples of a window, B samples of a step.
 """
 
@@ -12,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 
-_ORDER_OF_GROUPS, _ORDER_OF_WINDOW = 0, 1
+_ORDER_OF_GROUPS, _ORDER_OF_WINDOW, _ORDER_OF_STEPS = 0, 1, 2
+_WINDOWS_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,22 @@ class SamplePlan:
         seed: of the order.
         batch_size: samples of a step, over all workers together; the last step of an epoch may have fewer.
         window: samples shuffled with each other at least; a window holds whole groups.
+        lengths: (N,) of each sample of each group, to put samples of like length into a step; None mixes all.
     """
 
     group_sizes: tuple[int, ...]
     seed: int
     batch_size: int
     window: int = 1 << 16
+    lengths: tuple[NDArray[Any], ...] | None = field(default=None, repr=False, compare=False)
     _offsets: Ids = field(init=False, repr=False, compare=False)
+    _sorted: dict[tuple[int, int], Ids] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.window < 1:
             raise ValueError(f"batch_size and window must be 1 or more, found {self.batch_size} and {self.window}")
+        if self.lengths is not None and tuple(map(len, self.lengths)) != self.group_sizes:
+            raise ValueError("lengths must be those of the groups' samples")
         object.__setattr__(self, "_offsets", _starts(self.group_sizes))
 
     @property
@@ -83,9 +93,34 @@ class SamplePlan:
             start = int(order.starts[window])
             if start >= end:
                 break
-            ids = _window_order(self.group_sizes, self.window, self.seed, epoch, window)
+            ids = self._window(epoch, window, start)
             pieces.append(ids[max(0, begin - start) : end - start])
         return np.concatenate(pieces)
+
+    def _window(self, epoch: int, window: int, start: int) -> Ids:
+        """Ids of a window that begins at a place of the epoch, in their order."""
+        ids = _window_order(self.group_sizes, self.window, self.seed, epoch, window)
+        if self.lengths is None:
+            return ids
+        if (epoch, window) not in self._sorted:
+            while len(self._sorted) >= _WINDOWS_KEPT:
+                self._sorted.pop(next(iter(self._sorted)))
+            self._sorted[epoch, window] = self._by_length(ids, epoch, window, start)
+        return self._sorted[epoch, window]
+
+    def _by_length(self, ids: Ids, epoch: int, window: int, start: int) -> Ids:
+        """The steps that lie in the window alone hold like lengths; what comes before and after them stays."""
+        assert self.lengths is not None
+        size = self.batch_size
+        begin = min(-start % size, len(ids))
+        end = begin + (len(ids) - begin) // size * size
+        groups, places = self.groups_of(ids[begin:end])
+        lengths = np.zeros(end - begin, dtype=np.int64)
+        for group in np.unique(groups).tolist():
+            lengths[groups == group] = self.lengths[group][places[groups == group]]
+        steps = ids[begin:end][np.argsort(lengths, kind="stable")].reshape(-1, size)
+        drawn = _drawn(len(steps), self.seed, epoch, _ORDER_OF_STEPS, window)
+        return np.concatenate([ids[:begin], steps[drawn].reshape(-1), ids[end:]])
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,28 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training._sample_plan import SamplePlan, sample_seeds
+from engine.training._sample_plan import SamplePlan, _epoch_order, sample_seeds
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=12).map(tuple)
-PLANS = st.builds(
-    SamplePlan,
-    group_sizes=SIZES,
-    seed=st.integers(0, 5),
-    batch_size=st.integers(1, 17),
-    window=st.integers(1, 40),
-)
+
+
+@st.composite
+def plans(draw, bucketed=None):
+    """Plans with and without lengths of their samples."""
+    sizes = draw(SIZES)
+    plan = SamplePlan(sizes, draw(st.integers(0, 5)), draw(st.integers(1, 17)), draw(st.integers(1, 40)))
+    if not (draw(st.booleans()) if bucketed is None else bucketed):
+        return plan
+    drawn = np.random.default_rng(draw(st.integers(0, 99)))
+    return replace(plan, lengths=tuple(drawn.integers(1, 30, size) for size in sizes))
+
+
+PLANS = plans()
 
 
 def epoch_of(plan, epoch):
@@ -30,7 +40,7 @@ def test_any_number_of_workers_stopped_and_resumed_anywhere_misses_none_and_repe
     stop = data.draw(st.integers(0, plan.num_steps))
     seen = []
     for workers, steps in ((before, range(stop)), (after, range(stop, plan.num_steps))):
-        again = SamplePlan(plan.group_sizes, plan.seed, plan.batch_size, plan.window)
+        again = replace(plan)
         for step in steps:
             shares = [again.share(1, step, rank=rank, num_workers=workers) for rank in range(workers)]
             assert sorted(np.concatenate(shares)) == sorted(plan.step(1, step))
@@ -52,6 +62,46 @@ def test_ids_lead_to_their_group_and_place(plan, data):
     starts = np.concatenate([[0], np.cumsum(plan.group_sizes)])
     assert (starts[groups] + places == plan.step(0, step)).all()
     assert all(place < plan.group_sizes[group] for group, place in zip(groups, places, strict=True))
+
+
+def _lengths(plan, ids):
+    return np.concatenate(plan.lengths)[ids]
+
+
+@given(plans(bucketed=True), st.integers(0, 3))
+def test_lengths_move_samples_within_their_window_alone(plan, epoch):
+    order, plain = epoch_of(plan, epoch), epoch_of(replace(plan, lengths=None), epoch)
+    starts = _epoch_order(plan.group_sizes, plan.window, plan.seed, epoch).starts
+    for begin, end in pairwise(starts.tolist()):
+        assert sorted(order[begin:end]) == sorted(plain[begin:end])
+
+
+@given(plans(bucketed=True), st.integers(0, 3))
+def test_steps_of_one_window_hold_like_lengths(plan, epoch):
+    """Where everything is one window, whole steps are disjoint ranges of length, and their order is drawn."""
+    plan = replace(plan, window=1 << 20)
+    whole = [plan.step(epoch, step) for step in range(plan.num_samples // plan.batch_size)]
+    ranges = sorted((_lengths(plan, ids).min(), _lengths(plan, ids).max()) for ids in whole)
+    assert all(one[1] <= other[0] for one, other in pairwise(ranges))
+
+
+def test_lengths_save_padding_and_the_order_of_steps_is_drawn():
+    drawn = np.random.default_rng(0)
+    alike = SamplePlan((50,) * 20, 3, 16, 200, lengths=tuple(drawn.integers(10, 500, 50) for _ in range(20)))
+
+    def padding(plan):
+        steps = [_lengths(alike, plan.step(0, step)) for step in range(plan.num_steps)]
+        return sum(len(one) * one.max() - one.sum() for one in steps)
+
+    assert padding(alike) < 0.4 * padding(replace(alike, lengths=None))
+    longest = [int(_lengths(alike, alike.step(0, step)).max()) for step in range(12)]
+    assert longest != sorted(longest)
+    assert epoch_of(alike, 0).tolist() != epoch_of(alike, 1).tolist()
+
+
+def test_lengths_of_other_samples_are_refused():
+    with pytest.raises(ValueError, match="lengths must be those of the groups"):
+        SamplePlan((3, 2), 0, 2, lengths=(np.ones(3), np.ones(3)))
 
 
 def test_epochs_and_seeds_differ():
