@@ -23,6 +23,7 @@ from engine.training._train_job import (
     freeze,
     prepare,
 )
+from engine.training._transfer import Transfer
 from schemas.jobs.train_model import TrainModelSpec, TrainSpec
 
 
@@ -86,6 +87,8 @@ def job_of(spec: TrainModelSpec) -> TrainJob:
             micro_batch=spec.execution.micro_batch,
             checkpoint_steps=spec.execution.checkpoint_steps,
             cache_bytes=spec.execution.cache_mb << 20,
+            compiled=spec.execution.compile,
+            sharding=spec.execution.sharding,
         ),
         augmentation=spec.augment.model_dump(exclude_defaults=True),
         members=spec.training.members,
@@ -93,6 +96,11 @@ def job_of(spec: TrainModelSpec) -> TrainJob:
         output=local_output(spec),
         allow_empty_classes=spec.data.empty_classes == "allow",
         inner_fold=spec.data.inner_fold,
+        transfer=Transfer(
+            init_from=spec.transfer.init_from or "",
+            freeze=tuple(spec.transfer.freeze),
+            layer_rate=spec.transfer.layer_rate,
+        ),
     )
 
 
@@ -120,5 +128,5 @@ def _component(section: Any) -> Component:
 
 def frozen_spec(spec: TrainSpec) -> dict[str, Any]:
     """The spec as run.json keeps it: without where and how wide it ran."""
-    wide = {"executor", "address", "feed", "workers", "threads", "cache_mb"}
+    wide = {"executor", "address", "feed", "workers", "threads", "cache_mb", "compile", "sharding"}
     return spec.model_dump(mode="json", exclude={"output": True, "execution": wide})

@@ -94,14 +94,20 @@ def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state under names that tell it from the optimiser's."""
-    return {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    """The model's state under names that tell it from the optimiser's; what is frozen stays as it began."""
+    frozen = _frozen(model)
+    return {_MODEL + name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
 def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Give a model the tensors of a checkpoint."""
+    """Give a model, begun as the one of the checkpoint was, its tensors."""
     found = {name.removeprefix(_MODEL): one for name, one in checkpoint.tensors.items() if name.startswith(_MODEL)}
-    model.load_state_dict(found)
+    frozen = _frozen(model)
+    model.load_state_dict({**{name: one for name, one in model.state_dict().items() if name in frozen}, **found})
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    return {name for name, one in model.named_parameters() if not one.requires_grad}
 
 
 def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:

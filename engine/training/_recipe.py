@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine import registry
+from engine.errors import InputError
 from engine.training._batches import BatchLoader
 from engine.training._kind import Augmentation, Kind, kind_of
 from engine.training._sample_plan import SamplePlan
 from engine.training._split_table import DataSet, Split
 from engine.training._task import Task
+from engine.training._transfer import NONE, Taken, Transfer
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Recipe:
     checkpoint_steps: steps between checkpoints within an epoch.
     window: samples that are shuffled with each other at least.
     cache_bytes: most memory for row groups kept by a worker.
+    length_buckets: put samples of like length into a step.
+    compiled: compile the network (torch.compile); the first steps are slow, and losses move by rounding.
+    sharding: "ddp" keeps the whole network at every worker, "fsdp2" its share of weights, gradients and moments.
     """
 
     epochs: int
@@ -53,6 +58,9 @@ class Recipe:
     checkpoint_steps: int = 500
     window: int = 1 << 16
     cache_bytes: int = 512 << 20
+    length_buckets: bool = False
+    compiled: bool = False
+    sharding: str = "ddp"
 
     def rate(self, step: int, num_steps: int) -> float:
         """Learning rate of a step, counted over all epochs."""
@@ -81,6 +89,7 @@ class Setup:
         augmentation: of the training rows.
         folder: the run's output.
         member: which network of the ensemble; each has files of its own.
+        transfer: what training begins from.
     """
 
     recipe: Recipe
@@ -94,6 +103,7 @@ class Setup:
     augmentation: Augmentation
     folder: Path
     member: int = 0
+    transfer: Transfer = NONE
 
     @property
     def kind(self) -> Kind:
@@ -118,7 +128,16 @@ class Setup:
     def plan_of(self, split: Split) -> SamplePlan:
         """The order of a split's rows."""
         sizes = tuple(len(group.rows) for group in split)
-        return SamplePlan(sizes, self.recipe.seed, self.recipe.batch_size, self.recipe.window)
+        return SamplePlan(sizes, self.recipe.seed, self.recipe.batch_size, self.recipe.window, self._lengths(split))
+
+    def _lengths(self, split: Split) -> tuple[Any, ...] | None:
+        if not self.recipe.length_buckets:
+            return None
+        found = tuple(group.lengths for group in split if group.lengths is not None)
+        if len(found) != len(split):
+            what, fix = f"{self.kind.noun} have no lengths to sort by", "set it to false"
+            raise InputError(what, where="key 'training.length_buckets'", fix=fix)
+        return found
 
     def train_plan(self) -> SamplePlan:
         """The order of the training rows."""
@@ -142,14 +161,22 @@ class Setup:
         return _built("encoders", self.encoder["name"], self.encoder["params"])
 
     def build_model(self) -> Any:
-        """The network with its first, seeded weights, the logits being those of the targets' frequencies."""
+        """The network with its first weights, drawn or transferred.
+
+        Those of the head give the targets' frequencies. Frozen parts want no gradients.
+        """
+        return self.begun()[0]
+
+    def begun(self) -> tuple[Any, Taken]:
+        """The same, and what it took from elsewhere."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             model = _built("models", self.architecture, self.model_params)
         model.set_bias(torch.as_tensor(self.task.bias(), dtype=torch.float32))
-        return model
+        taken = self.transfer.begin(model, architecture=self.architecture, member=self.member)
+        return model, taken
 
 
 def _built(kind: str, name: str, values: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ windows of some groups, so that a step touches few groups however large the set 
 and the places of one window, and any step can be asked for without those before it.
 
 With lengths given, each window's samples are sorted by them and cut into steps, whose order is then drawn: sequences
-of a step are of like length, and little of it is padding. What a step shares with the next window stays as it was drawn.
+of a step are of like length, and little of it is padding. What a step shares with the next window stays as drawn.
 
 Shape letters: G groups, W samples of a window, B samples of a step.
 """

@@ -1,7 +1,7 @@
 """A set of labelled sequences as Parquet parts, and the rows of each split.
 
-What stays in memory is small: for each row its place, 4 bytes, and its record number, 8 bytes. Sequences are read by
-row group as steps ask for them (see _batches.py).
+What stays in memory is small: for each row its place and its length, 4 bytes each, and its record number, 8 bytes.
+Sequences are read by row group as steps ask for them (see _batches.py).
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def index_splits(
             for split, groups in found.items():
                 mine = names == split
                 if mine.any():
-                    groups.append(Group(part, number, kept[mine], records[mine], int(lengths[mine].max())))
+                    longest, own = int(lengths[mine].max()), lengths[mine].astype(np.int32)
+                    groups.append(Group(part, number, kept[mine], records[mine], longest, own))
     return {split: tuple(groups) for split, groups in found.items()}
 
 

@@ -48,6 +48,7 @@ class Group:
         rows: (N,) places in it, ascending.
         records: (N,) record numbers.
         longest: letters of the longest sequence among them, or pixels of the largest image.
+        lengths: (N,) letters of each; None where samples have no length.
     """
 
     part: str
@@ -55,6 +56,7 @@ class Group:
     rows: Rows
     records: Ids
     longest: int
+    lengths: Rows | None = None
 
 
 Split = tuple[Group, ...]

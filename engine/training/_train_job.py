@@ -37,6 +37,7 @@ from engine.training._frozen_run import freeze_run, plain, remove
 from engine.training._kind import Kind, kind_of, num_samples
 from engine.training._recipe import Recipe, Setup
 from engine.training._split_table import DataSet, Split, SplitTable
+from engine.training._transfer import NONE, Taken, Transfer, planned
 from engine.training.loop import Outputs, predict
 from schemas import tables
 
@@ -45,7 +46,12 @@ MODEL, METRICS, OUTPUTS = "model", "metrics.json", "outputs.parquet"
 CHECKPOINTS = "checkpoints"
 RESULTS = ("model/", METRICS, OUTPUTS, "tensorboard/", "checkpoints/", "stopped/")
 # What moves losses by rounding alone, as the number of workers does, or not at all.
-_NOT_IN_KEY = ("cache_bytes", "checkpoint_steps", "micro_batch")
+_NOT_IN_KEY = ("cache_bytes", "checkpoint_steps", "micro_batch", "compiled", "sharding")
+_MODEL_PARAMS = "key 'model.params'"
+# A model's param that names the folder of what it was pre-trained as; the model gives what stands in its place.
+BASE = "folder"
+# What leaves the key of a run that does without it as it was.
+_WHERE_SET = ("length_buckets",)
 # What the data and the task decide, and no one else.
 DECIDED = ("outputs", "activation", "in_channels", "num_tokens", "head", "symmetry")
 
@@ -80,6 +86,7 @@ class TrainJob:
     members: networks of the ensemble, each with the next seed.
     card: of the model folder.
     output: local folder.
+    transfer: what training begins from.
     """
 
     data: str
@@ -95,6 +102,7 @@ class TrainJob:
     output: Path
     allow_empty_classes: bool = False
     inner_fold: int | None = None
+    transfer: Transfer = NONE
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,12 @@ class TrainOutcome:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with its data opened: what the workers get, and what run.json keeps."""
+    """A job with its data opened: what the workers get, what run.json keeps, and what the first network took over."""
 
     setup: Setup
     splits: Mapping[str, Split]
     key: Mapping[str, Any]
+    taken: Taken
 
 
 def prepare(job: TrainJob) -> Prepared:
@@ -159,20 +168,23 @@ def prepare(job: TrainJob) -> Prepared:
         # Of the networks that can do both; those that cannot are told apart by their head.
         **({"level": task.level} if task.level == "position" else {}),
     }
+    encoder_values = {"name": job.encoder.name, "params": dict(job.encoder.params)}
+    transfer = planned(job.transfer, architecture=job.model.name, encoder=encoder_values)
     setup = Setup(
         recipe=job.recipe,
         data=data,
         train=splits["train"],
         validation=splits["validation"],
         task=task,
-        encoder={"name": job.encoder.name, "params": dict(job.encoder.params)},
+        encoder=encoder_values,
         architecture=job.model.name,
         model_params=_model_params(job, kind, task, decided, splits),
         augmentation=augmentation,
         folder=job.output,
+        transfer=replace(transfer, base=str(job.model.params.get(BASE, ""))),
     )
-    setup.build_model()
-    return Prepared(setup, splits, _key(job, setup, data, table))
+    _, taken = setup.begun()
+    return Prepared(setup, splits, _key(job, setup, data, table), taken)
 
 
 def _split_fix(job: TrainJob) -> str:
@@ -213,24 +225,36 @@ def _model_params(
     for name in decided:
         if name in job.model.params:
             what = f"{name!r} follows from the data and the task"
-            raise InputError(what, where="key 'model.params'", fix="leave it out")
+            raise InputError(what, where=_MODEL_PARAMS, fix="leave it out")
     made = {**job.model.params, **decided}
     made |= kind.filled(made, splits)
     cls = registry.component("models", job.model.name)
+    if hasattr(cls, "completed"):
+        made = cls.completed(made)
     if not hasattr(cls, "set_bias") or getattr(cls, "kind", "sequences") != kind.name:
         what = f"{job.model.name!r} is not trained on {kind.noun} by this task"
         raise InputError(what, where="key 'model.name'", fix="choose another architecture")
-    params = registry.build_params(cls, made, where="key 'model.params'")
+    params = registry.build_params(cls, made, where=_MODEL_PARAMS)
     level = cls.heads(params)[made["head"]].level
     if level != (wanted := getattr(task, "level", level)):
         what = f"{job.model.name!r} gives a value for every {level}, and the task wants one for every {wanted}"
         raise InputError(what, where="key 'model.name'", fix="choose another architecture")
+    _check_longest(cls, params, splits)
     return made
+
+
+def _check_longest(cls: Any, params: Any, splits: Mapping[str, Split]) -> None:
+    most = cls.most_letters(params) if hasattr(cls, "most_letters") else None
+    longest = max(group.longest for split in splits.values() for group in split)
+    if most is not None and longest > most:
+        fix = "give a larger length, or a set of shorter sequences"
+        raise InputError(f"a sequence of {longest:,} letters, the network takes {most:,}", where=_MODEL_PARAMS, fix=fix)
 
 
 def _key(job: TrainJob, setup: Setup, data: DataSet, table: SplitTable) -> dict[str, Any]:
     """Everything that can change the result; memory, workers and checkpoints cannot."""
-    recipe = {name: value for name, value in vars(setup.recipe).items() if name not in _NOT_IN_KEY}
+    left_out = (*_NOT_IN_KEY, *(name for name in _WHERE_SET if not getattr(setup.recipe, name)))
+    recipe = {name: value for name, value in vars(setup.recipe).items() if name not in left_out}
     versions = {
         kind: int(registry.component(kind, name).RESULT_VERSION)
         for kind, name in (("encoders", job.encoder.name), ("models", job.model.name), ("tasks", job.task.name))
@@ -250,6 +274,8 @@ def _key(job: TrainJob, setup: Setup, data: DataSet, table: SplitTable) -> dict[
     }
     if job.inner_fold is not None:
         key["inner_fold"] = job.inner_fold
+    if setup.transfer.key():
+        key["transfer"] = setup.transfer.key()
     frozen: dict[str, Any] = plain(key)
     return frozen
 
@@ -295,6 +321,8 @@ def execute(
         ReplisomeError: see engine/training/loop.py.
     """
     setups = [_member(prepared.setup, number) for number in range(job.members)]
+    if prepared.setup.transfer.init_from:
+        say(f"begins from {prepared.setup.transfer.init_from}: {prepared.taken.text()}")
     for number, setup in enumerate(setups):
 
         def on_epoch(entry: Mapping[str, Any], number: int = number) -> None:
@@ -448,6 +476,7 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
             *rows,
             "",
             f"Recipe: {recipe}.",
+            *prepared.setup.transfer.card_lines(prepared.taken),
         ]
     )
     data = {kind.name: prepared.key["data"], "splits": prepared.key["splits"], "fold": job.fold}
@@ -465,5 +494,10 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
             "task": [job.task.name, plain(dict(job.task.params))],
             "targets": metrics["targets"],
             **kind.card_facts(prepared.splits["train"]),
+            **(
+                {"transfer": {**prepared.key["transfer"], **prepared.taken.facts()}}
+                if "transfer" in prepared.key
+                else {}
+            ),
         },
     )

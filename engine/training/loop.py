@@ -33,6 +33,7 @@ from engine.training._examples import examples_image
 from engine.training._recipe import Recipe, Setup
 from engine.training._split_table import Split
 from engine.training._team import Team
+from engine.training._transfer import rates_by_depth
 
 MOMENTUM = 0.9
 
@@ -84,7 +85,7 @@ class Training:
         self._on_step, self._on_epoch = on_step, on_epoch
         self._kind, self._encoder = setup.kind, setup.build_encoder()
         self._model = setup.build_model().to(team.device)
-        self._optimiser = _optimiser(self._model, self.recipe)
+        self._optimiser = _optimiser(self._model, self.recipe, setup.transfer.layer_rate)
         self.progress = self._resume()
         self._runner = team.wrapped(_Logits(self._model))
         self.plan = setup.train_plan()
@@ -179,7 +180,7 @@ class Training:
         if not bool(torch.isfinite(norm)):
             return False
         for group in self._optimiser.param_groups:
-            group["lr"] = self.recipe.rate(self._global_step, self._num_steps)
+            group["lr"] = self.recipe.rate(self._global_step, self._num_steps) * group["factor"]
         self._optimiser.step()
         return True
 
@@ -435,11 +436,15 @@ def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((begin, min(begin + size, count)) for begin in range(0, max(count, 1), size))
 
 
-def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Biases and scales are not drawn towards zero."""
-    wide = [one for one in model.parameters() if one.dim() > 1]
-    narrow = [one for one in model.parameters() if one.dim() <= 1]
-    groups = [{"params": wide, "weight_decay": recipe.weight_decay}, {"params": narrow, "weight_decay": 0.0}]
+def _optimiser(model: nn.Module, recipe: Recipe, layer_rate: float) -> torch.optim.Optimizer:
+    """Biases and scales are not drawn towards zero; what is frozen is left out; each depth has its own rate."""
+    factors = rates_by_depth(model, layer_rate)
+    groups = []
+    for factor in sorted(set(factors.values()), reverse=True):
+        of_depth = [one for name, one in model.named_parameters() if factors[name] == factor and one.requires_grad]
+        wide, narrow = [one for one in of_depth if one.dim() > 1], [one for one in of_depth if one.dim() <= 1]
+        groups.append({"params": wide, "weight_decay": recipe.weight_decay, "factor": factor})
+        groups.append({"params": narrow, "weight_decay": 0.0, "factor": factor})
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=MOMENTUM)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)

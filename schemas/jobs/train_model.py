@@ -122,6 +122,19 @@ class TrainingSpec(Spec):
     """networks of the ensemble, each with the next seed; their values are averaged"""
     window: PositiveInt = 1 << 16
     """samples that are shuffled with each other at least; it bounds what an epoch holds in memory"""
+    length_buckets: bool = False
+    """put samples of like length into a step, which saves padding; the order of steps is still drawn"""
+
+
+class TransferSpec(Spec):
+    """What training begins from."""
+
+    init_from: Text | None = None
+    """model folder whose weights training begins with where name and shape fit; what fits and what not is said"""
+    freeze: list[Text] = Field(default_factory=list)
+    """parts that stay as they begin: names of parameters or modules, patterns with *, or trunk for all but the head"""
+    layer_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """factor of the learning rate from each layer to the one before it, so that early layers move less"""
 
 
 class ExecutionSpec(Spec):
@@ -144,6 +157,10 @@ class ExecutionSpec(Spec):
     """device the model trains on"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """arithmetic of the network; weights and loss stay in float32"""
+    compile: bool = False
+    """compile the network by torch.compile: the first steps are slow, and losses move by rounding"""
+    sharding: Literal["ddp", "fsdp2"] = "ddp"
+    """what several workers hold: the whole network each, or a share of its weights, gradients and moments each"""
     micro_batch: PositiveInt = 256
     """most samples that a worker takes through the network at once; the rest of its share is accumulated"""
     checkpoint_steps: PositiveInt = 500
@@ -165,6 +182,8 @@ class TrainSpec(Spec):
     """how training samples are varied"""
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     """the recipe"""
+    transfer: TransferSpec = Field(default_factory=TransferSpec)
+    """what training begins from"""
     name: Text = "trained-model"
     """name of the model"""
     licence: Text = "not stated"
@@ -211,6 +230,7 @@ TRAIN_OPTIONS = (
     Option("training.learning_rate", ("--learning-rate",)),
     Option("training.seed", ("--seed",)),
     Option("training.members", ("--members",)),
+    Option("transfer.init_from", ("--init-from",)),
     Option("augment.reverse_complement", ("--reverse-complement",)),
     Option("execution.executor", ("--executor",)),
     Option("execution.address", ("--address",)),
