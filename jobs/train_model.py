@@ -128,5 +128,5 @@ def _component(section: Any) -> Component:
 
 def frozen_spec(spec: TrainSpec) -> dict[str, Any]:
     """The spec as run.json keeps it: without where and how wide it ran."""
-    wide = {"executor", "address", "feed", "workers", "threads", "cache_mb", "compile", "sharding"}
+    wide = {"executor", "address", "feed", "workers", "threads", "cache_mb", "compile", "sharding", "parallel_trials"}
     return spec.model_dump(mode="json", exclude={"output": True, "execution": wide})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,23 @@ from engine.errors import InputError
 from engine.runtime.install import check_installation
 from engine.runtime.run import PlanLine, RunContext, open_run
 from engine.training import _search
-from engine.training._frozen_run import freeze_run, plain
+from engine.training._frozen_run import freeze_run, plain, remove
+from engine.training._schedule import Job, Ladder, Schedule
 from engine.training._search import Params, Range, Stopping, Trial
 from engine.training._train_job import DECIDED, prepare
-from engine.training._tune_job import JOB, RESULTS, Search, SearchOutcome, Watch, finish, finished, run_trial
+from engine.training._trial_crew import TrialCrew, run_jobs
+from engine.training._tune_job import (
+    JOB,
+    RESULTS,
+    SCRATCH,
+    Search,
+    SearchOutcome,
+    Watch,
+    finish,
+    finished,
+    folder_of,
+    run_job,
+)
 from jobs import train_model
 from schemas._base import SpecError, build_spec, nearest, show
 from schemas.jobs.train_model import AugmentSpec, TrainingSpec, TrainModelSpec
@@ -40,18 +55,59 @@ def run(spec: TuneModelSpec, context: RunContext) -> SearchOutcome:
         done = finished(search)
         if done is not None:
             return done
-        quiet = dataclasses.replace(context, force=False)
-        trials: list[Trial] = []
-        for number in range(num_trials(spec, search)):
-            params = params_of(spec, search, number, trials)
-            child = _child(spec, params, output=str(search.output / search.folder(number)))
+        schedule = schedule_of(spec, search)
+        train = Trainer(spec, dataclasses.replace(context, force=False, progress=_progress(spec, context)))
 
-            def train(watch: Watch, child: TrainModelSpec = child) -> None:
-                train_model.run(child, quiet, watch=watch)
+        def on_end(job: Job, end: Trial) -> None:
+            line = f"trial {job.trial}: {end.state} after {len(end.curve)} epochs, {search.monitor} {end.value}"
+            run.log.info("%s", line)
+            if context.progress != "none":
+                print(line, file=sys.stderr, flush=True)
 
-            trials.append(run_trial(search, number, params, trials, train=train))
-            run.log.info("trial %d: %s, %s", number, trials[-1].state, trials[-1].value)
-        return finish(search, trials, run, spec_of=lambda params: best_spec(spec, params))
+        scratch = search.output / SCRATCH
+        remove(scratch)  # of a driver that was killed
+        work = functools.partial(run_job, search, train=train)
+        run_jobs(schedule, work, crew_of(spec), on_end=on_end, scratch=scratch)
+        return finish(search, schedule.trials(), run, spec_of=lambda params: best_spec(spec, params))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Trains a trial in its folder; picklable."""
+
+    spec: TuneModelSpec
+    context: RunContext
+
+    def __call__(self, job: Job, watch: Watch) -> None:
+        """See engine/training/_tune_job.py."""
+        output = train_model.local_output(self.spec) / folder_of(job.trial)
+        train_model.run(_child(self.spec, job.params, output=str(output)), self.context, watch=watch)
+
+
+def _progress(spec: TuneModelSpec, context: RunContext) -> str:
+    """Trials that run at once would write their epochs over each other's."""
+    wide = spec.execution
+    return context.progress if wide.executor == "in-process" and wide.parallel_trials == 1 else "none"
+
+
+def crew_of(spec: TuneModelSpec) -> TrialCrew:
+    """Who runs the trials."""
+    wide = spec.execution
+    return TrialCrew(wide.executor, wide.parallel_trials, wide.workers, wide.device, wide.address or "local")
+
+
+def schedule_of(spec: TuneModelSpec, search: Search) -> Schedule:
+    """The jobs of this search."""
+    how = spec.tuning
+
+    def epochs_of(params: Params) -> int:
+        return int(params.get("training.epochs", spec.training.epochs))
+
+    def propose(number: int, former: Sequence[Trial], under_way: Sequence[Params]) -> Params:
+        return params_of(spec, search, number, former, under_way)
+
+    ladder = Ladder(how.min_epochs, how.factor, epochs_of, search.stopping) if how.stopping == _search.ASHA else None
+    return Schedule(num_trials(spec, search), propose, ahead=how.ahead if spec.learns else None, ladder=ladder)
 
 
 def plan(spec: TuneModelSpec, context: RunContext) -> list[PlanLine]:  # noqa: ARG001 - as every job has it
@@ -71,7 +127,9 @@ def num_trials(spec: TuneModelSpec, search: Search) -> int:
     return spec.tuning.trials or _search.USUAL_TRIALS
 
 
-def params_of(spec: TuneModelSpec, search: Search, number: int, former: list[Trial]) -> Params:
+def params_of(
+    spec: TuneModelSpec, search: Search, number: int, former: Sequence[Trial], under_way: Sequence[Params]
+) -> Params:
     """A trial's values of the searched keys."""
     how = spec.tuning
     if how.method == _search.GRID:
@@ -79,7 +137,9 @@ def params_of(spec: TuneModelSpec, search: Search, number: int, former: list[Tri
     if how.method == _search.RANDOM:
         return _search.drawn(search.ranges, seed=how.seed, number=number)
     lower = search.stopping.lower_is_better
-    return _search.proposed(search.ranges, former, seed=how.seed, number=number, lower_is_better=lower)
+    return _search.proposed(
+        search.ranges, former, seed=how.seed, number=number, lower_is_better=lower, under_way=under_way
+    )
 
 
 def _grid(spec: TuneModelSpec, ranges: _search.Ranges) -> list[dict[str, Any]]:
@@ -105,6 +165,8 @@ def _prepared(spec: TuneModelSpec) -> Search:
     lower = monitor == "loss" or monitor in first.setup.task.lower_is_better()
     how = spec.tuning
     asked = spec.model_dump(mode="json", include={"search", "tuning"}, exclude_none=True)
+    if not spec.learns:
+        del asked["tuning"]["ahead"]
     return Search(
         output=output,
         ranges=ranges,
@@ -157,6 +219,9 @@ def train_values(spec: TuneModelSpec, params: Params, *, output: str) -> dict[st
     """The same as plain values."""
     values = spec.model_dump(mode="json", exclude={"job", "search", "tuning"})
     values |= {"job": "train_model", "output": output}
+    # A trial's workers share a node, whoever placed it there.
+    for name in ("parallel_trials", "executor", "address"):
+        del values["execution"][name]
     for key, value in params.items():
         *sections, last = key.split(".")
         here: dict[str, Any] = values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,8 +17,8 @@ import numpy as np
 from engine.errors import InputError
 
 GRID, RANDOM, BAYESIAN = "grid", "random", "bayesian"
-NONE, MEDIAN, HALVING = "none", "median", "halving"
-COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
+NONE, MEDIAN, HALVING, ASHA = "none", "median", "halving", "asha"
+COMPLETED, STOPPED, FAILED, PAUSED = "completed", "stopped", "failed", "paused"
 MOST_IN_GRID = 1000
 USUAL_TRIALS = 20
 # A median of fewer trials says little.
@@ -73,14 +74,14 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial that has ended.
+    """A trial that has ended, or that waits at a rung.
 
     Attributes:
         number: from 0.
         params: value of every searched key.
-        state: completed, stopped (by the rule) or failed (its loss was no number).
+        state: completed, stopped (by the rule), failed (its loss was no number), or paused while the search goes on.
         curve: the monitored figure after each epoch of the first network; None where it had no value.
-        value: the figure of the finished model; of a stopped trial the best of its curve; None where there is none.
+        value: the figure of the finished model; of a stopped or paused trial the best of its curve; None without one.
         reason: why it was stopped or failed.
     """
 
@@ -135,18 +136,34 @@ def _optuna() -> Any:
         raise InputError("the method bayesian needs Optuna", where="key 'tuning.method'", fix=fix) from error
 
 
-def proposed(ranges: Ranges, former: Sequence[Trial], *, seed: int, number: int, lower_is_better: bool) -> Params:
+def proposed(
+    ranges: Ranges,
+    former: Sequence[Trial],
+    *,
+    seed: int,
+    number: int,
+    lower_is_better: bool,
+    under_way: Sequence[Params] = (),
+) -> Params:
     """A trial as Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes it after the former ones.
 
-    The study is built anew for every trial, so a resumed search proposes what a calm one does.
+    The study is built anew for every trial, so a resumed search proposes what a calm one does. Trials under way are
+    held to be bad ones (Optuna's constant liar), which keeps the next from being their neighbour.
     """
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=_mixed(seed, number, "tpe") % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar
+        sampler = optuna.samplers.TPESampler(
+            seed=_mixed(seed, number, "tpe") % 2**32, **({"constant_liar": True} if under_way else {})
+        )
     study = optuna.create_study(sampler=sampler, direction="minimize" if lower_is_better else "maximize")
     distributions = {key: _distribution(optuna, found) for key, found in ranges.items()}
     for one in former:
         study.add_trial(_told(optuna, one, ranges, distributions))
+    for params in under_way:
+        running = {"params": _by_place(params, ranges), "distributions": distributions}
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, **running))
     asked = study.ask(distributions).params
     return {key: found.values[asked[key]] if found.kind == "choice" else asked[key] for key, found in ranges.items()}
 
@@ -162,19 +179,23 @@ def _distribution(optuna: Any, found: Range) -> Any:
 
 def _told(optuna: Any, one: Trial, ranges: Ranges, distributions: Mapping[str, Any]) -> Any:
     state = optuna.trial.TrialState
-    states = {COMPLETED: state.COMPLETE, STOPPED: state.PRUNED, FAILED: state.FAIL}
-    params = {
-        key: _place(found.values, one.params[key]) if found.kind == "choice" else one.params[key]
-        for key, found in ranges.items()
-    }
-    is_known = one.value is not None
+    states = {COMPLETED: state.COMPLETE, STOPPED: state.PRUNED, PAUSED: state.PRUNED, FAILED: state.FAIL}
+    is_known, is_short = one.value is not None, one.state in (STOPPED, PAUSED)
     return optuna.trial.create_trial(
         state=states[one.state] if is_known else state.FAIL,
-        params=params,
+        params=_by_place(one.params, ranges),
         distributions=dict(distributions),
         value=one.value if one.state == COMPLETED and is_known else None,
-        intermediate_values={len(one.curve): one.value} if one.state == STOPPED and is_known else {},
+        intermediate_values={len(one.curve): one.value} if is_short and is_known else {},
     )
+
+
+def _by_place(params: Params, ranges: Ranges) -> dict[str, Any]:
+    """Choices by their place."""
+    return {
+        key: _place(found.values, params[key]) if found.kind == "choice" else params[key]
+        for key, found in ranges.items()
+    }
 
 
 def _place(values: Sequence[Any], value: Any) -> int:
@@ -188,8 +209,8 @@ class Stopping:
 
     Attributes:
         rule: "none"; "median" (as in Golovin et al. 2017): its best so far is worse than the median of the former
-            trials' best up to that epoch; "halving", asynchronous successive halving (Li et al. 2020): at each rung it
-            is not among the best one of `factor` of those that came there.
+            trials' best up to that epoch; "halving", successive halving without a way back: at each rung it is not
+            among the best one of `factor` of those that came there; "asha" ends none, see _schedule.Ladder.
         min_epochs: the first epoch, and the first rung.
         factor: between rungs.
         lower_is_better: of the monitored figure.
@@ -208,8 +229,8 @@ class Stopping:
     def reason(self, curve: Sequence[float | None], former: Sequence[Sequence[float | None]]) -> str:
         """Why a trial with this curve is ended now; empty where it goes on."""
         epoch = len(curve)
-        others = [self._loss(one[:epoch]) for one in former if len(one) >= epoch]
-        own = self._loss(curve)
+        others = [self.loss_of(one[:epoch]) for one in former if len(one) >= epoch]
+        own = self.loss_of(curve)
         if self.rule == MEDIAN and epoch >= self.min_epochs and len(others) >= _LEAST_FORMER:
             return f"worse than the median after epoch {epoch}" if own > float(np.median(others)) else ""
         if self.rule == HALVING and epoch in self._rungs(epoch):
@@ -224,7 +245,8 @@ class Stopping:
             yield rung
             rung *= self.factor
 
-    def _loss(self, curve: Sequence[float | None]) -> float:
+    def loss_of(self, curve: Sequence[float | None]) -> float:
+        """The best of a curve, turned so that less is better; infinite where it has no value."""
         best = self.best(curve)
         if best is None:
             return math.inf

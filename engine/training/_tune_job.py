@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,26 @@ from engine.storage.store import LocalStore
 from engine.training import _checkpoints
 from engine.training._child_runs import Drawing, Page, Sealed, Table, commit_parent, sealed_files
 from engine.training._frozen_run import plain, remove
-from engine.training._search import COMPLETED, FAILED, STOPPED, Params, Ranges, Stopping, Trial, best_of
+from engine.training._schedule import Job
+from engine.training._search import COMPLETED, FAILED, PAUSED, STOPPED, Params, Ranges, Stopping, Trial, best_of
 from engine.training._train_job import CHECKPOINTS, METRICS
 from schemas import tables
 
 JOB = "tune_model"
 TRIALS, TABLE, BEST = "trials", "trials.parquet", "best.yaml"
 RESULTS = (f"{TRIALS}/", TABLE, BEST)
+SCRATCH = f"{TRIALS}/.scratch"
 STATES = (COMPLETED, STOPPED, FAILED)
 Watch = Callable[[int, Mapping[str, Any]], None]
+Train = Callable[[Job, Watch], Any]
 
 
 class TrialEnded(Exception):
     """Ends a training run from within: the rule has spoken."""
+
+
+class TrialPaused(Exception):
+    """The same where it has come to its rung; its checkpoint lets it go on."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,12 @@ class Search:
 
     def folder(self, number: int) -> str:
         """A trial's training run, from the output."""
-        return f"{TRIALS}/{number:04d}"
+        return folder_of(number)
+
+
+def folder_of(number: int) -> str:
+    """A trial's training run, from the output of its search."""
+    return f"{TRIALS}/{number:04d}"
 
 
 @dataclass(frozen=True)
@@ -106,30 +118,44 @@ def finished(search: Search) -> SearchOutcome | None:
     return SearchOutcome(str(search.output), manifest["facts"], True)
 
 
-def run_trial(
-    search: Search, number: int, params: Params, former: Sequence[Trial], *, train: Callable[[Watch], Any]
-) -> Trial:
-    """Run a trial, or go on with it, or read how it ended.
+def run_job(search: Search, job: Job, *, train: Train) -> Trial:
+    """Do a job, or go on with it, or read how its trial ended.
 
     Args:
         search: it is of.
-        number: from 0.
-        params: its own.
-        former: trials that have ended.
+        job: which trial, and how far.
         train: trains it in its folder, telling every epoch of every network.
+
+    Returns:
+        The trial as it stands after the job, whatever was trained of it beyond.
 
     Raises:
         ReplisomeError: anything but a loss that is no number.
     """
-    store, name = LocalStore(search.output), f"{search.folder(number)}.json"
+    store, name = LocalStore(search.output), f"{search.folder(job.trial)}.json"
     if store.exists(name):
-        return _trial_of(layout.read_sealed(store, name))
-    trial = _trained(search, number, params, former, train)
+        return _seen_at(_trial_of(layout.read_sealed(store, name)), job.until, search.stopping)
+    trial = _trained(search, job, train)
+    if trial.state != PAUSED:
+        _note_end(search, trial)
+        faults.reach("after-trial")
+    return _seen_at(trial, job.until, search.stopping)
+
+
+def _note_end(search: Search, trial: Trial) -> None:
+    """Once and for all."""
     if trial.state != COMPLETED:
-        remove(search.output / search.folder(number) / CHECKPOINTS)
-    store.put(name, layout.sealed_json({**vars(trial), "curve": list(trial.curve), "params": plain(dict(params))}))
-    faults.reach("after-trial")
-    return trial
+        remove(search.output / search.folder(trial.number) / CHECKPOINTS)
+    content = {**vars(trial), "curve": list(trial.curve), "params": plain(dict(trial.params))}
+    LocalStore(search.output).put(f"{search.folder(trial.number)}.json", layout.sealed_json(content))
+
+
+def _seen_at(trial: Trial, until: int | None, stopping: Stopping) -> Trial:
+    """As it stood when it came to a rung."""
+    if until is None or len(trial.curve) < until:
+        return trial
+    curve = trial.curve[:until]
+    return replace(trial, state=PAUSED, curve=curve, value=stopping.best(curve), reason="")
 
 
 def _trial_of(content: Mapping[str, Any]) -> Trial:
@@ -137,12 +163,11 @@ def _trial_of(content: Mapping[str, Any]) -> Trial:
     return Trial(**known, curve=tuple(content["curve"]))
 
 
-def _trained(
-    search: Search, number: int, params: Params, former: Sequence[Trial], train: Callable[[Watch], Any]
-) -> Trial:
+def _trained(search: Search, job: Job, train: Train) -> Trial:
+    number, params = job.trial, job.params
     folder = search.output / search.folder(number)
     curve: list[float | None] = []
-    curves = [one.curve for one in former]
+    curves = [one.curve for one in job.former]
 
     def watch(member: int, entry: Mapping[str, Any]) -> None:
         if member == 0 and int(entry["epoch"]) == len(curve):
@@ -151,13 +176,16 @@ def _trained(
             reason = search.stopping.reason(curve, curves)
             if reason:
                 raise TrialEnded(reason)
+            if len(curve) == job.until:
+                raise TrialPaused
 
     try:
         for entry in _history(folder):
             watch(0, entry)
-        train(watch)
-    except TrialEnded as ended:
-        return Trial(number, params, STOPPED, tuple(curve), search.stopping.best(curve), str(ended))
+        train(job, watch)
+    except (TrialEnded, TrialPaused) as ended:
+        state = STOPPED if isinstance(ended, TrialEnded) else PAUSED
+        return Trial(number, params, state, tuple(curve), search.stopping.best(curve), str(ended))
     except DataError as error:
         if not (folder / "stopped" / "batch.json").is_file():
             raise
@@ -188,6 +216,9 @@ def finish(search: Search, trials: Sequence[Trial], run: Run, *, spec_of: Callab
     Raises:
         DataError: no trial came to its end.
     """
+    for one in trials:
+        if not run.store.exists(f"{search.folder(one.number)}.json"):  # it waited at a rung until the end
+            _note_end(search, one)
     best = best_of(trials, lower_is_better=search.stopping.lower_is_better)
     if best is None:
         reason = next((one.reason for one in trials if one.reason), f"{search.monitor} has no value")

@@ -1,7 +1,7 @@
 """Search for the settings with which a model trains best, all trials on one split file.
 
-A search that is stopped goes on with the same trials to the same best. Its result is a table of trials and best.yaml, a
-train spec that trains as it stands.
+A search that is stopped goes on with the same trials to the same best, whatever runs at once and wherever. Its result
+is a table of trials and best.yaml, a train spec that trains as it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from schemas._base import Name, Option, Spec
-from schemas.jobs.train_model import TRAIN_OPTIONS, DataSpec, PositiveInt, TrainSpec, WholeInt
+from schemas.jobs.train_model import TRAIN_OPTIONS, DataSpec, ExecutionSpec, PositiveInt, TrainSpec, WholeInt
 
 Reals = Annotated[tuple[float, float], Field(strict=False)]
 Wholes = Annotated[tuple[int, int], Field(strict=False)]
@@ -65,12 +65,26 @@ class TuningSpec(Spec):
     """number of trials, 20 where unset; of a grid the most that it may have, 1000 where unset"""
     seed: WholeInt = 0
     """of what is drawn"""
-    stopping: Literal["none", "median", "halving"] = "none"
-    """end trials early that do worse than the median of former ones, or by asynchronous successive halving"""
+    stopping: Literal["none", "median", "halving", "asha"] = "none"
+    """median: end trials that do worse than the median of former ones; halving: end all but one in `factor` at each
+    rung; asha: let trials wait at each rung and send the best one in `factor` on (Li et al. 2020)"""
     min_epochs: PositiveInt = 1
     """epochs that every trial has before it may be ended"""
     factor: Annotated[int, Field(ge=2)] = 3
-    """of halving: one of so many goes on at min_epochs, min_epochs times factor, and so on"""
+    """of halving and asha: one of so many goes on at min_epochs, min_epochs times factor, and so on"""
+    ahead: PositiveInt = 1
+    """of bayesian and of any stopping: trial i is decided by the ends of trials up to i - ahead, so that as many can
+    run at once; it is part of the search, as more trials then begin with less known"""
+
+
+class TuneExecutionSpec(ExecutionSpec):
+    """Where and how wide to run; none of it changes which trials there are.
+
+    On the ray executor trials are placed by Ray Tune, each with its workers on one node.
+    """
+
+    parallel_trials: PositiveInt = 1
+    """trials that run at once, each with its own workers"""
 
 
 class TuneModelSpec(TrainSpec):
@@ -87,10 +101,22 @@ class TuneModelSpec(TrainSpec):
     tuning: TuningSpec = Field(default_factory=TuningSpec)
     """how to search; a trial's value is training.monitor on the validation rows"""
 
+    execution: TuneExecutionSpec = Field(default_factory=TuneExecutionSpec)
+    """where and how wide to run"""
+
+    @property
+    def learns(self) -> bool:
+        """Whether a trial depends on others."""
+        return self.tuning.method == "bayesian" or self.tuning.stopping != "none"
+
     @model_validator(mode="after")
-    def _can_stop(self) -> TuneModelSpec:
-        if self.tuning.stopping != "none" and self.execution.executor == "ray":
-            raise ValueError("tuning.stopping ends trials of the in-process executor only: leave one of the two out")
+    def _can_run_at_once(self) -> TuneModelSpec:
+        at_once = self.execution.parallel_trials
+        if self.learns and at_once > self.tuning.ahead:
+            why = "trials here go by former ones, so tuning.ahead says how many may run at once"
+            raise ValueError(f"{why}: set it to {at_once} too, for every run of this search")
+        if self.execution.feed == "ray-data":
+            raise ValueError("execution.feed: the trials of a search read for themselves, leave it out")
         return self
 
 
@@ -103,5 +129,7 @@ OPTIONS = (
     Option("tuning.trials", ("--trials",)),
     Option("tuning.seed", ("--search-seed",)),
     Option("tuning.stopping", ("--stopping",)),
+    Option("tuning.ahead", ("--ahead",)),
+    Option("execution.parallel_trials", ("--parallel-trials",)),
 )
 """The one place where the command's options meet the keys of the spec."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -158,6 +159,56 @@ def test_other_methods_stopped_and_resumed(spec, tmp_path, method):
     assert_one_sentence(done, 2, "this folder holds a run that differs in .*tuning.seed")
 
 
+LEARNING = [
+    "tuning={method: bayesian, trials: 5, stopping: asha, factor: 2, ahead: 2}",
+    "search={training.learning_rate: {log_uniform: [0.0001, 0.01]}, augment.jitter_bp: {integer: [0, 2]}}",
+    "training.epochs=4",
+]
+
+
+@pytest.fixture(scope="module")
+def learned(spec, tmp_path_factory) -> Path:
+    """Trials that go by former ones, one at a time."""
+    output = tmp_path_factory.mktemp("learned") / "out"
+    done = replisome_here(*words(spec, output, *LEARNING))
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_of_trials_that_wait_at_rungs_the_best_go_on(learned):
+    rows = trials(learned)
+    assert {(one["state"], one["epochs"]) for one in rows} == {("stopped", 1), ("stopped", 2), ("completed", 4)}
+    assert all(re.fullmatch(r"place \d of \d after epoch [12]", one["reason"]) for one in rows if one["reason"])
+    (best,) = [one for one in rows if one["is_best"]]
+    assert best["value"] == min(one["value"] for one in rows if one["state"] == "completed")
+    assert replisome_here("verify", str(learned)).returncode == 0
+    assert not list(learned.glob("trials/*/checkpoints"))
+
+
+def test_two_trials_at_once_driver_and_trial_killed_give_the_same_bytes(spec, learned, tmp_path):
+    said = words(spec, tmp_path / "out", *LEARNING, "execution.parallel_trials=2")
+    killed = replisome(*said, fault="kill-parent@checkpoint#7", once=tmp_path / "driver")
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    done = replisome(*said, fault="kill@checkpoint#3", once=tmp_path / "trial")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "trial").exists()
+    same_end(tmp_path / "out", learned)
+
+
+@pytest.mark.ray
+def test_ray_tune_gives_the_same_bytes(spec, learned, tmp_path, ray_cluster):
+    said = words(
+        spec, tmp_path / "out", *LEARNING, "execution={executor: ray, parallel_trials: 2, checkpoint_steps: 1}"
+    )
+    done = replisome_here(*said)
+    assert done.returncode == 0, done.stderr
+    same_end(tmp_path / "out", learned)
+    assert not (tmp_path / "out" / "trials" / ".scratch").exists()
+    many = words(spec, tmp_path / "many", *LEARNING, "execution={executor: ray, workers: 9}")
+    assert_one_sentence(replisome_here(*many), 2, "a trial of 9 workers needs a node with 9 CPUs, and the cluster has")
+
+
 def test_the_verb_takes_the_same_words(spec, tmp_path):
     folder = spec.parent
     (tmp_path / "search.yaml").write_text("training.learning_rate: {choice: [0.001, 0.01]}\n")
@@ -198,7 +249,8 @@ def test_a_search_of_which_no_trial_comes_to_its_end(spec, tmp_path):
         ("search={task.params.label_smoothing: {choice: [0, 0.1]}}", "changes what the loss is"),
         ("tuning.trials=3", "the grid has 6 trials, at most 3 are allowed"),
         ("tuning.method=gird", "did you mean 'grid'"),
-        ("execution.executor=ray", "tuning.stopping ends trials of the in-process executor only"),
+        ("execution.parallel_trials=2", "tuning.ahead says how many may run at once: set it to 2 too"),
+        ("execution={executor: ray, feed: ray-data}", "the trials of a search read for themselves"),
         ("output=s3://bucket/x", "training writes to a local folder"),
     ],
 )
