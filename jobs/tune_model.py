@@ -20,7 +20,8 @@ from engine.training._frozen_run import freeze_run, plain, remove
 from engine.training._schedule import Job, Ladder, Schedule
 from engine.training._search import Params, Range, Stopping, Trial
 from engine.training._train_job import DECIDED, prepare
-from engine.training._trial_crew import TrialCrew, run_jobs
+from engine.training._trial_crew import TrialCrew
+from engine.training._trial_workers import run_jobs
 from engine.training._tune_job import (
     JOB,
     RESULTS,

@@ -40,7 +40,7 @@ _MOST_JOBS = 1_000_000
 
 
 def run_jobs(schedule: Schedule, work: Work, crew: TrialCrew, *, on_end: OnEnd, scratch: Path) -> None:
-    """See engine/training/_trial_crew.py.
+    """See engine/training/_trial_workers.py.
 
     Raises:
         InputError: Ray is not installed, no cluster answers, or a trial fits on none of its nodes.

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError, SystemFailure
-from engine.training import _trial_crew
+from engine.training import _trial_workers
 from engine.training._schedule import Schedule
-from engine.training._trial_crew import TrialCrew, run_jobs
+from engine.training._trial_crew import TrialCrew
+from engine.training._trial_workers import run_jobs
 from tests.engine.training.test_schedule import LADDER, propose, run
 from tests.engine.training.trial_work import ToyWork, deadly
 
@@ -61,6 +62,6 @@ def test_what_a_job_says_ends_the_search(crew, tmp_path):
 
 
 def test_a_job_that_kills_every_process_ends_the_search(tmp_path, monkeypatch):
-    monkeypatch.setattr(_trial_crew, "MAX_DEATHS", 0)
+    monkeypatch.setattr(_trial_workers, "MAX_DEATHS", 0)
     with pytest.raises(SystemFailure, match=r"processes that ran trial [01] died 1 times; give them more memory"):
         searched(deadly, PROCESSES, tmp_path)
