@@ -170,9 +170,12 @@ def _trained(search: Search, job: Job, train: Train) -> Trial:
     curves = [one.curve for one in job.former]
 
     def watch(member: int, entry: Mapping[str, Any]) -> None:
-        if member == 0 and int(entry["epoch"]) == len(curve):
-            figures = {**entry["validation"]}
-            curve.append(figures[search.monitor])
+        if member != 0:
+            return
+        # Of workers that died between a checkpoint and telling of it, the checkpoint knows.
+        done = [entry] if int(entry["epoch"]) == len(curve) else _history(folder)[len(curve) :]
+        for one in done:
+            curve.append(one["validation"][search.monitor])
             reason = search.stopping.reason(curve, curves)
             if reason:
                 raise TrialEnded(reason)

@@ -212,6 +212,8 @@ class Training:
         progress.epoch, progress.step, progress.loss_sum, progress.weight_sum = progress.epoch + 1, 0, 0.0, 0.0
         progress.is_done = self.team.told(self._is_over())
         self._save_last(writes)
+        if self.team.is_first and self._on_epoch is not None:
+            self._on_epoch(progress.history[-1])  # behind the checkpoint: who stops the run here loses no epoch
 
     def _note(self, found: Outputs, writes: EventFile | None) -> None:
         progress, task = self.progress, self.setup.task
@@ -239,8 +241,6 @@ class Training:
             shown = examples_image(self._model, self.setup, self.team.device)
             if shown is not None:
                 writes.image("validation/examples", shown, self._global_step)
-        if self._on_epoch is not None:
-            self._on_epoch(entry)
 
     def _keep_best(self, figures: dict[str, float]) -> None:
         """The first epoch always, then each that is better: without it there would be no model to give."""

@@ -15,6 +15,7 @@ import yaml
 
 from engine.io.parquet import read_table
 from engine.models._info import open_model
+from tests.engine.training.events import scalars
 from tests.toys.sequences import motif_rows, usual_split, write_set, write_splits
 from tests.toys.variant_runs import assert_one_sentence, replisome, replisome_here
 
@@ -183,6 +184,9 @@ def test_of_trials_that_wait_at_rungs_the_best_go_on(learned):
     assert best["value"] == min(one["value"] for one in rows if one["state"] == "completed")
     assert replisome_here("verify", str(learned)).returncode == 0
     assert not list(learned.glob("trials/*/checkpoints"))
+    curves = scalars(learned / "trials" / f"{best['trial']:04d}" / "tensorboard" / "member-00")
+    steps = [number for number, _ in curves["loss/step"]]
+    assert steps == list(range(len(steps)))  # those before a pause are not done again
 
 
 def test_two_trials_at_once_driver_and_trial_killed_give_the_same_bytes(spec, learned, tmp_path):
