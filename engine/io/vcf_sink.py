@@ -108,19 +108,24 @@ def _raise_if_full(error: OSError, unfinished: Path) -> None:
 
 
 def _no_bcf(path: str | Path) -> DataError:
-    return DataError("htslib cannot write it as BCF", where=str(path), fix=f"look at it: bcftools view -Ob {path}")
+    return DataError(
+        "htslib cannot write it as BCF",
+        where=str(path),
+        fix="leave --bcf out, or mend the input line at which `bcftools view -Ob` of the input stops",
+    )
 
 
 def _convert(vcf_path: str | Path, out_path: str | Path) -> None:
+    """By bcftools, as pysam brings it: pysam's own writer sets END where an allele is symbolic."""
     import pysam
+    import pysam.bcftools
 
-    with (
-        quiet_htslib(),
-        pysam.VariantFile(str(vcf_path)) as reader,
-        pysam.VariantFile(str(out_path), "wb", header=reader.header) as writer,
-    ):
-        for record in reader:
-            writer.write(record)
+    words = ("--no-version", "--no-update", "-Ob", "-o", str(out_path), str(vcf_path))
+    with quiet_htslib():
+        try:
+            pysam.bcftools.view(*words, catch_stdout=False)
+        except pysam.SamtoolsError as error:
+            raise OSError(str(error)) from error
 
 
 @contextmanager

@@ -99,6 +99,19 @@ def test_bcf_of_a_header_that_declares_nothing(tmp_path: Path, capfd: pytest.Cap
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.bcf", "x.bcf.csi", "x.vcf.gz"]
 
 
+def test_bcf_of_symbolic_alleles_that_nothing_declares(tmp_path: Path) -> None:
+    """Lines come back as they are: no END is made up or mended."""
+    lines = [
+        b"chr1\t100\t.\tA\t<DEL>\t.\t.\tSVTYPE=DEL;END=200",
+        b"chr1\t101\t.\tA\t<DEL>\t.\t.\t.",
+        b"chr1\t102\t.\tA\t<DEL>,<*>,*\t.\t.\tEND=20",
+        b"chr1\t103\t.\tA\tA]chr2:3]\t.\t.\t.",
+    ]
+    out = tmp_path / "x.bcf"
+    to_bcf(_finish(tmp_path / "x.vcf.gz", lines, NO_CONTIGS), out)
+    assert _bcftools("view", "-H", str(out)) == lines
+
+
 def test_what_bcf_cannot_hold_is_named(tmp_path: Path) -> None:
     header = HEADER.rstrip(b"\n") + b"\tFORMAT\tS1\tS2\n"
     path = _finish(tmp_path / "x.vcf.gz", [LINES[0] + b"\tGT\t0/1"], header)
