@@ -42,7 +42,7 @@ def likely_alias(name: str, known: Collection[str]) -> str | None:
 
 
 def absent_contig(
-    contig: str, target: str, known: Mapping[str, int], *, where: str, others: Sequence[str] = ()
+    contig: str, target: str, known: Mapping[str, int], *, where: str, others: Sequence[str] = (), or_else: str = ""
 ) -> InputError:
     """The error for a contig that the reference has not, with the alias that would mend it.
 
@@ -52,6 +52,7 @@ def absent_contig(
         known: contigs of the reference.
         where: path of the reference.
         others: further names that are absent too.
+        or_else: what else the user can do, beside using the matching FASTA.
     """
     looked = f"contig {contig!r}" if contig == target else f"contig {target!r}, the alias of {contig!r},"
     more = f" (nor {short_list([repr(name) for name in others])})" if others else ""
@@ -59,7 +60,7 @@ def absent_contig(
     what = f"{looked} is not in the reference{more}, which has {has}"
     guess = likely_alias(contig, known)
     if guess is None:
-        return InputError(what, where=where, fix="use the matching FASTA or leave these records out")
+        return InputError(what, where=where, fix=f"use the matching FASTA{or_else}")
     if style(contig) != style(guess):
         what += f"; the input uses {style(contig)}, the reference {style(guess)}"
     pairs = {name: likely_alias(name, known) for name in [contig, *others][:3]}

@@ -212,12 +212,13 @@ def _write_digests(store: Path, known: Mapping[str, str]) -> None:
         publish(store, write)
 
 
-def match_contigs(wanted: Mapping[str, int | None], reference: ReferenceGenome) -> None:
+def match_contigs(wanted: Mapping[str, int | None], reference: ReferenceGenome, *, or_else: str = "") -> None:
     """Refuse inputs whose contigs are not those of the reference.
 
     Args:
         wanted: contig name to its length, or None where the input does not say.
         reference: the genome they should be in; its `contig_aliases` are followed.
+        or_else: what the user can do about an absent contig, beside using the matching FASTA.
 
     Raises:
         InputError: contigs absent, named in another style, or of another length; all such in one sentence.
@@ -225,7 +226,8 @@ def match_contigs(wanted: Mapping[str, int | None], reference: ReferenceGenome) 
     absent = [name for name in wanted if reference.contig_aliases.get(name, name) not in reference.contigs]
     if absent:
         target = reference.contig_aliases.get(absent[0], absent[0])
-        raise absent_contig(absent[0], target, reference.contigs, where=reference.path, others=absent[1:])
+        where, others = reference.path, absent[1:]
+        raise absent_contig(absent[0], target, reference.contigs, where=where, others=others, or_else=or_else)
     differing = [
         f"{name!r} ({length:,} bases, {reference.length(name):,} in the reference)"
         for name, length in wanted.items()

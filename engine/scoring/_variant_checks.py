@@ -5,6 +5,7 @@ Each stops the run with one sentence before any model is loaded.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 
 from engine.errors import InputError
@@ -15,7 +16,9 @@ from engine.io.vcf import header_contigs, header_info_ids
 CHECKED_RECORDS = 10_000
 _MAX_MISMATCH_SHARE = 0.01
 _MIN_MISMATCHES = 3
+_MAX_NAMED = 20
 _BASES = frozenset("ACGTN")
+_CHOOSE = ", or score what is on its contigs alone, chosen with -r, as in -r chr20,chr21"
 
 
 class ReferenceCheck:
@@ -57,7 +60,7 @@ class ReferenceCheck:
             others = [
                 name for name in header_contigs(self._header) if aliases.get(name, name) not in self._reference.contigs
             ]
-            match_contigs(dict.fromkeys([contig, *others]), self._reference)
+            match_contigs(dict.fromkeys([contig, *others]), self._reference, or_else=_CHOOSE)
         self._known.add(contig)
 
     def finish(self) -> None:
@@ -83,7 +86,26 @@ def check_contigs(contigs: Mapping[str, int], header: bytes, reference: Referenc
         InputError: a contig is absent, named in another style, or of another length.
     """
     lengths = header_contigs(header)
-    match_contigs({name: lengths.get(name) for name in contigs}, reference)
+    match_contigs({name: lengths.get(name) for name in contigs}, reference, or_else=_CHOOSE)
+
+
+def check_kept_keys(keys: Sequence[str], header: bytes, *, path: str) -> None:
+    """Refuse INFO keys for the table that the input does not declare: their columns would be empty.
+
+    Raises:
+        InputError: the nearest spelling is named, or what is declared.
+    """
+    declared = sorted(header_info_ids(header))
+    for key in keys:
+        if key not in declared:
+            near = difflib.get_close_matches(key, declared, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = ", ".join(declared[:_MAX_NAMED]) + (", ..." if len(declared) > _MAX_NAMED else "") or "none"
+            raise InputError(
+                f"--keep-info asks for INFO/{key}, which the header does not declare",
+                where=path,
+                fix=f"{hint}it declares {known}",
+            )
 
 
 def check_info_keys(keys: Sequence[str], header: bytes, *, path: str) -> None:

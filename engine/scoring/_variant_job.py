@@ -34,7 +34,13 @@ from engine.scoring._score_store import (
     plan_ranges,
 )
 from engine.scoring._store_rows import add_parts, transcripts_of
-from engine.scoring._variant_checks import CHECKED_RECORDS, ReferenceCheck, check_contigs, check_info_keys
+from engine.scoring._variant_checks import (
+    CHECKED_RECORDS,
+    ReferenceCheck,
+    check_contigs,
+    check_info_keys,
+    check_kept_keys,
+)
 from engine.scoring._variant_results import ResultOptions, command_lines, write_results
 from engine.scoring._variant_stages import PHASED_VERSION, VariantStages, check_gene_contigs
 from engine.storage.store import Store
@@ -104,6 +110,7 @@ class VariantJob:
         )
         self._info_lines = stages.info_header(self.source.header)
         check_info_keys(self.scorer.info_keys, self.source.header, path=stages.input_path)
+        check_kept_keys(stages.keep_info, self.source.header, path=stages.input_path)
         self._check_genes()
         self._check_members()
         phased = stages.open_haplotypes(self.source)

@@ -6,7 +6,7 @@ from engine.errors import InputError
 from engine.genome.reference import ReferenceGenome
 from engine.genome.variants import VariantRecord
 from engine.io.source import RawRecord
-from engine.scoring._variant_checks import ReferenceCheck, check_info_keys
+from engine.scoring._variant_checks import ReferenceCheck, check_contigs, check_info_keys, check_kept_keys
 from tests.toys.genome import write_fasta
 
 HEADER = b'##fileformat=VCFv4.3\n##INFO=<ID=PSI,Number=1,Type=Float,Description="x">\n#CHROM\n'
@@ -21,9 +21,28 @@ def test_an_info_key_that_the_header_has_not_stops_the_run():
         check_info_keys(("PSI",), b"#CHROM\n", path="in.vcf")
 
 
+def test_a_kept_info_key_that_the_header_has_not_stops_the_run():
+    check_kept_keys(("PSI",), HEADER, path="in.vcf")
+    words = (
+        r"^in\.vcf: --keep-info asks for INFO/PSL, which the header does not declare; did you mean 'PSI'\? it .* PSI$"
+    )
+    with pytest.raises(InputError, match=words):
+        check_kept_keys(("PSI", "PSL"), HEADER, path="in.vcf")
+    with pytest.raises(InputError, match=r"INFO/NOPE, .*; it declares none$"):
+        check_kept_keys(("NOPE",), b"#CHROM\n", path="in.vcf")
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     return ReferenceGenome(write_fasta(tmp_path_factory.mktemp("checks") / "r.fa", {"c": "A" * 10 + "N" * 5}))
+
+
+def test_records_on_an_absent_contig_may_be_left_out_by_regions(reference):
+    words = "contig 'decoy' is not in the reference, which has 'c'; use the matching FASTA, or score .* with -r, as in"
+    with pytest.raises(InputError, match=words):
+        check_contigs({"c": 3, "decoy": 1}, HEADER, reference)
+    with pytest.raises(InputError, match=words):
+        ReferenceCheck(reference)(RawRecord(0, b"", VariantRecord("decoy", 0, ".", "A", ("G",))))
 
 
 def judge(reference, num, wrong, *, other=()):
