@@ -37,6 +37,7 @@ from engine.storage.store import Store, full_disk, open_store
 from schemas import states
 
 RUN_FORMAT = 1
+_SHOWN = 60
 _NOTED_VERSIONS = ("numpy", "pyarrow", "torch", "pysam", "ray")
 
 
@@ -494,11 +495,7 @@ def _read_run(store: Store) -> dict[str, Any] | None:
 
 
 def _refuse_other_key(store: Store, frozen: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differences = [
-        f"{name} was {_short(frozen.get(name))}, now {_short(wanted.get(name))}"
-        for name in sorted({*frozen, *wanted})
-        if frozen.get(name) != wanted.get(name)
-    ]
+    differences = list(_differences(frozen, wanted))
     if differences:
         raise InputError(
             f"this folder holds a run that computes something else: {'; '.join(differences)}",
@@ -507,9 +504,32 @@ def _refuse_other_key(store: Store, frozen: Mapping[str, Any], wanted: Mapping[s
         )
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:28]}...{text[-12:]}"
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+    """A phrase for each key that differs; of mappings inside, for each of theirs."""
+    for key in sorted({*was, *now}):
+        one, other = was.get(key), now.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from _differences(one, other, f"{inside}{key}.")
+        elif one != other:
+            before, after = _shown(one, other)
+            yield f"{inside}{key} was {before}, now {after}"
+
+
+def _shown(was: Any, now: Any) -> tuple[str, str]:
+    """Two values as texts; of long ones what stands around the first difference."""
+    one, other = str(was), str(now)
+    same = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+    return _around(one, same), _around(other, same)
+
+
+def _around(text: str, at: int) -> str:
+    if len(text) <= _SHOWN:
+        return text
+    if at < _SHOWN // 2:
+        return f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 5 :]}"
+    begin = min(max(0, at - _SHOWN // 3), len(text) - _SHOWN)
+    end = begin + _SHOWN
+    return f"{'...' if begin else ''}{text[begin:end]}{'...' if end < len(text) else ''}"
 
 
 def _stat_of(source: Plannable) -> dict[str, Any]:

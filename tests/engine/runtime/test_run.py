@@ -66,6 +66,18 @@ def test_another_key_is_refused_and_named(numbers, calm):
         run_numbers(str(numbers), str(calm), execution=ONE, power=3)
 
 
+def test_of_long_settings_the_part_that_differs_is_named(numbers, tmp_path):
+    def freeze(value, text):
+        with open_run(str(tmp_path / "out"), job="numbers", context=RunContext(progress="none")) as run:
+            run.plan(NumberSource(str(numbers)), records_per_shard=10, bytes_per_shard=1 << 20)
+            run.freeze({"params": {"window": 31, "many": {f"key{n}": 30 for n in range(40)} | value}, "text": text}, {})
+
+    freeze({}, "a" * 90 + "x" + "b" * 90)
+    words = r"params\.many\.key30 was 30, now 31; text was \.\.\.a+xb+\.\.\., now \.\.\.a+yb+\.\.\.; choose"
+    with pytest.raises(InputError, match=words):
+        freeze({"key30": 31}, "a" * 90 + "y" + "b" * 90)
+
+
 def test_key_and_choices_are_taken_up_as_they_were(numbers, tmp_path):
     """JSON has no tuples: a key that holds one must be known again, and what a driver chose stands."""
     for turn in range(2):
