@@ -66,7 +66,8 @@ class AllSnvs:
         """Place the regions on the reference; reads no sequence.
 
         Raises:
-            InputError: no region, a contig that is not in the reference, or one whose name no VCF can hold.
+            InputError: no region, a contig that is not in the reference, one whose name no VCF can hold, or no region
+                that holds a base.
         """
         if not regions:
             raise InputError(
@@ -260,4 +261,10 @@ def _placed(regions: Sequence[Region], reference: ReferenceGenome) -> tuple[dict
                 fix="rename it in the reference, or leave it out of the regions",
             )
         found.setdefault(region.contig, []).append(Region(region.contig, region.start, min(region.end, length)))
+    if not found:
+        raise InputError(
+            f"no region holds a base of the reference: {notes[0]}",
+            where="regions",
+            fix="write 1-based positions on the contigs of this reference",
+        )
     return {contig: found[contig] for contig in reference.contigs if contig in found}, notes

@@ -41,7 +41,7 @@ REGIONS = st.lists(
     ),
     min_size=1,
     max_size=6,
-)
+).filter(lambda regions: any(one.start < len(SEQUENCES[one.contig]) for one in regions))
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,16 @@ def test_regions_under_an_alias_are_made_under_the_references_name(reference: Re
     source = _source(aliased, "chrA:30-60", "a:50-70")
     assert source.regions == (Region("a", 29, 70),)
     assert {record.record.contig for record in read_all(source)[0] if record.record} == {"a"}
+
+
+def test_regions_past_the_ends_of_their_contigs_are_refused(reference: ReferenceGenome) -> None:
+    with pytest.raises(InputError, match=r"no region holds a base of the reference: a region begins at b:1,001, past"):
+        _source(reference, "b:1001-2000", "b:3000")
+
+
+def test_a_contig_that_is_not_there_has_no_records_to_leave_out(reference: ReferenceGenome) -> None:
+    with pytest.raises(InputError, match=r"contig 'z' is not in the reference, which has .*; use the matching FASTA$"):
+        _source(reference, "z:1-5")
 
 
 def test_what_makes_no_record_is_said(reference: ReferenceGenome) -> None:
