@@ -26,9 +26,11 @@ from engine.io.regions import MAX_POS, Region, RegionSet
 from engine.io.source import RawRecord, Scan, Shard
 from engine.io.streams import feed_before
 from engine.io.vcf import covered_end, raw_record
+from schemas.tables import SCHEMA_KEY
 
 _HEADER = b"##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 _BATCH_ROWS = 1 << 16
+_SCORES = b"variant_scores"
 _has_odd = re.compile(r"[\t\r\n\0]").search
 _is_plain = re.compile(r"[^\s\x00]+").fullmatch
 # Columns of a line besides CHROM, ID, REF and ALT: POS at its longest, three dots, tabs and line end.
@@ -169,6 +171,12 @@ def _reading(path: str) -> Iterator[None]:
 
 def _find_columns(path: str, schema: pa.Schema) -> dict[str, str]:
     """Role to column name."""
+    if (schema.metadata or {}).get(SCHEMA_KEY) == _SCORES:
+        raise InputError(
+            "this is the table of scores of a run, which has a row for every allele and gene and not for every record",
+            where=path,
+            fix="give the VCF that was scored, or the scored one as run:OUTPUT",
+        )
     found = {role: role for role in ("contig", "ref", "id") if role in schema.names}
     for role, names in (("place", ("start", "pos")), ("alt", ("alt", "alts"))):
         for name in reversed(names):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from engine.errors import DataError, InputError
 from engine.genome.variants import VariantRecord
+from engine.io.parquet import write_table
 from engine.io.regions import parse_regions
 from engine.io.variants import open_variants
 from tests.engine.io.files import read_all
@@ -143,6 +144,17 @@ def test_columns_are_named_when_missing(tmp_path: Path) -> None:
         open_variants(_write(tmp_path / "x", {**ROWS, "start": ["1", "2", "3", "4"]}))
     with pytest.raises(InputError, match="column 'ref' is int64, not text"):
         open_variants(_write(tmp_path / "x", {**ROWS, "ref": [1, 2, 3, 4]}))
+
+
+def test_the_scores_of_a_run_are_no_variants(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.parquet"
+    write_table(pa.table(ROWS), path, schema_name="variant_scores", version=1)
+    with pytest.raises(
+        InputError, match=r"the table of scores of a run, .*; give the VCF that was scored, .*run:OUTPUT"
+    ):
+        open_variants(path)
+    write_table(pa.table(ROWS), path, schema_name="variant_sites", version=1)
+    assert [record.line for record in read_all(open_variants(path))[0]] == RESULT
 
 
 def test_unsorted_rows_stop(tmp_path: Path) -> None:
