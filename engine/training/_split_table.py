@@ -110,7 +110,7 @@ class SplitTable:
                 where=str(place),
                 fix="split this set",
             )
-        table = read_table(place)
+        table = read_table(place, sealed=True)
         records = table["record"].to_numpy().astype(np.int64)
         order = np.argsort(records, kind="stable")
         if len(records) and (np.diff(records[order]) == 0).any():

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import DataError, InputError
-from engine.io.parquet import write_table
+from engine.io.parquet import SEAL_KEY, write_table
 from engine.training._sequence_set import index_splits, open_set, read_group
 from engine.training._split_table import SplitTable
 from schemas.tables import SPLITS
@@ -65,6 +65,14 @@ def test_a_record_without_split_is_named(tmp_path, rows, data):
 def test_a_record_split_twice_is_named(tmp_path, rows, data):
     with pytest.raises(InputError, match="record 3 stands twice"):
         SplitTable.load(splits_file(tmp_path, [*rows, rows[3]]), data)
+
+
+def test_a_split_file_that_lost_its_seal_is_never_read(tmp_path, rows, data):
+    """With the seal's name gone nothing else vouches for footer and page headers."""
+    path = Path(splits_file(tmp_path, rows))
+    path.write_bytes(path.read_bytes().replace(SEAL_KEY, b"X" + SEAL_KEY[1:]))
+    with pytest.raises(DataError, match="it has no seal of ours"):
+        SplitTable.load(str(path), data)
 
 
 def test_a_split_file_of_another_set_is_refused(tmp_path, rows, data):
