@@ -34,6 +34,7 @@ _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5",
 _MEMBER = re.compile(r"member-\d{2}\.safetensors")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _FETCH = "fetch the model again"
+_SPLICEAI = tuple(f"{place}spliceai1.h5" for place in ("", "models/", "spliceai/models/"))
 _IMPORT_FIX = "convert it once: read its tensors with an importer and save them with save_model_folder"
 
 
@@ -264,6 +265,10 @@ def _refuse_foreign(folder: Path) -> None:
             where=str(folder),
             fix=_IMPORT_FIX,
         )
+    inside = next((name for name in _SPLICEAI if (folder / name).is_file()), None)
+    if inside is not None:
+        what = f"this is an install of SpliceAI (it holds {inside}), whose files are imported once"
+        raise InputError(what, where=str(folder), fix=f"replisome models import spliceai --from {folder} -o MODEL")
     if pickled:
         raise InputError(f"the folder holds {pickled[0]} and no {SPEC_NAME}", where=str(folder), fix=_IMPORT_FIX)
     raise InputError(f"the folder holds no {SPEC_NAME}", where=str(folder), fix="give a model folder")

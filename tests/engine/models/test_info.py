@@ -142,6 +142,13 @@ def test_places_that_are_no_model(tmp_path):
     refused(tmp_path / "absent", "no model of this name and no such folder")
 
 
+@pytest.mark.parametrize("place", ["", "models", "spliceai/models"])
+def test_an_install_of_spliceai_is_shown_the_way_in(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "spliceai1.h5").write_bytes(b"")
+    refused(tmp_path, rf"an install of SpliceAI .*; replisome models import spliceai --from {tmp_path} -o MODEL")
+
+
 def test_names_of_the_zoo(tmp_path, monkeypatch, made):
     monkeypatch.setattr(_info, "ZOO", tmp_path)
     assert zoo_names() == []
