@@ -117,14 +117,14 @@ def _no_bcf(path: str | Path) -> DataError:
 
 def _convert(vcf_path: str | Path, out_path: str | Path) -> None:
     """By bcftools, as pysam brings it: pysam's own writer sets END where an allele is symbolic."""
-    import pysam
     import pysam.bcftools
+    from pysam.utils import SamtoolsError
 
     words = ("--no-version", "--no-update", "-Ob", "-o", str(out_path), str(vcf_path))
     with quiet_htslib():
         try:
             pysam.bcftools.view(*words, catch_stdout=False)
-        except pysam.SamtoolsError as error:
+        except SamtoolsError as error:
             raise OSError(str(error)) from error
 
 
