@@ -1,11 +1,12 @@
 """How fast variants are taken in, beside the tools one would pick instead: records per core-second, memory, files.
 
-    python -m benchmarks.ingest_variants [--records 100000] [--runs 3] [--vcf FILE] [--peers FOLDER]
+    python -m benchmarks.ingest_variants [--records 1000000] [--runs 3] [--vcf FILE] [--peers PYTHON]
 
-Without --vcf a VCF of 100 samples is made up (GT:AD:DP:GQ:PL, about 2.6 kB a record), and one of the same sites with
-INFO and no samples, of ten times as many records. Every figure counts the CPU seconds of a whole command with all its
-processes, imports included, and is the median of the runs. `--peers FOLDER` makes a virtual environment there, once, in
-which bio2zarr and polars-bio are installed, and runs them on the same files; what does not install is left out.
+Without --vcf a VCF of 100 samples is made up (GT:AD:DP:GQ:PL, about 2.6 kB a record), and one of as many sites with
+INFO and no samples. Every figure counts the CPU seconds of a whole command with all its processes, imports included;
+figures are medians of the runs. `--peers PYTHON` is the Python of an environment of its own with `bio2zarr[vcf]` and
+`polars-bio` (which needs an older polars than ours); each is run on the file of sites and on a tenth of the other one,
+beside us on the same, as they take long. A peer that is not installed there is told and left out.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from engine.io import bgzf
 
 _COMMAND = [sys.executable, "-c", "from jobs.cli import main; main()", "ingest-variants"]
 _NUM_SAMPLES = 100
-_SITES_FACTOR = 10
+_PEER_SHARE = 10
+_FLAT_SHARE = 5
 _BARS = {"sites": 150_000, "genotypes": 15_000, "all": 10_000}
 _CHOICES = {"sites": ["--info", "*"], "genotypes": ["--genotypes"], "all": ["--info", "*", "--format", "*"]}
 _INFOS = [("AC", "A", "Integer"), ("AF", "A", "Float"), ("AN", "1", "Integer"), ("DP", "1", "Integer")]
@@ -43,7 +45,9 @@ _PYSAM = (
 )
 _POLARS = (
     "import sys, polars_bio as pb\n"
-    "pb.scan_vcf(sys.argv[1], info_fields=sys.argv[4].split(',') or None).sink_parquet(sys.argv[2])\n"
+    "asked = {'info_fields': [] if sys.argv[3] == 'genotypes' else sys.argv[4].split(',')}\n"
+    "asked['format_fields'] = {'sites': [], 'genotypes': ['GT'], 'all': None}[sys.argv[3]]\n"
+    "pb.scan_vcf(sys.argv[1], **asked).sink_parquet(sys.argv[2])\n"
 )
 
 
@@ -182,19 +186,17 @@ def ours(vcf: Path, folder: Path, choice: str, *, workers: int = 1) -> Callable[
 # ---------------------------------------------------------------- peers
 
 
-def install_peers(folder: Path) -> dict[str, Path]:
-    """The Python of each peer's own environment; those that do not install are told and left out."""
-    found = {}
-    for name in ("bio2zarr", "polars-bio"):
-        place = folder / name
-        if not (place / "bin" / "python").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        extras = ["bio2zarr[vcf]"] if name == "bio2zarr" else [name, "polars"]
-        done = subprocess.run([str(place / "bin" / "pip"), "install", "-q", *extras], capture_output=True, timeout=600)
+def peers_of(python: Path | None) -> list[str]:
+    """Peers that are installed in an environment; those that are not are told and left out."""
+    if python is None:
+        return []
+    found = []
+    for name, module in (("bio2zarr", "bio2zarr.vcf"), ("polars-bio", "polars_bio")):
+        done = subprocess.run([str(python), "-c", f"import {module}"], capture_output=True, timeout=600)
         if done.returncode:
-            print(f"{name} does not install: {done.stderr.decode().strip().splitlines()[-1][:200]}")
+            print(f"{name} is left out: {done.stderr.decode().strip().splitlines()[-1][:200]}")
         else:
-            found[name] = place / "bin" / "python"
+            found.append(name)
     return found
 
 
@@ -208,8 +210,8 @@ def peer(name: str, python: Path, vcf: Path, folder: Path, choice: str) -> Calla
             return [str(python.parent / "vcf2zarr"), "convert", "--no-progress", "-p", "1", str(vcf), output]
         return [str(python), "-c", _POLARS, str(vcf), output, choice, infos]
 
-    served = {"bio2zarr": "all", "polars-bio": "sites"}
-    return make if served[name] == choice else None
+    served = {"bio2zarr": ("all",), "polars-bio": ("sites", "genotypes", "all")}
+    return make if choice in served[name] else None
 
 
 # ---------------------------------------------------------------- the table
@@ -225,52 +227,69 @@ def _files(folder: Path, vcf: Path, choice: str) -> int:
     return sum(path.is_file() for path in store.rglob("*"))
 
 
-def _table(inputs: list[tuple[Path, int, str]], folder: Path, runs: int, pythons: dict[str, Path]) -> None:
-    print(f"{'':<44}{'records/':>12}{'CPU':>9}{'wall':>9}{'peak':>9}")
-    print(f"{'':<44}{'core-second':>12}{'s':>9}{'s':>9}{'MB':>9}")
-    for vcf, records, choice in inputs:
-        bar = f"bar {_BARS[choice]:,}" if choice in _BARS else ""
-        cost = median(ours(vcf, folder, choice), runs)
-        files = _files(folder, vcf, choice)
-        _row(f"replisome, {choice}, {vcf.name}", records, cost, f"{bar}{f', {files} files' if files else ''}")
-        parse = [sys.executable, "-c", _PYSAM, str(vcf), choice]
-        _row("  htslib's parse alone (pysam)", records, _repeated(parse, runs))
-        for name, python in pythons.items():
-            make = peer(name, python, vcf, folder, choice)
-            if make is not None:
-                _row(f"  {name}", records, median(make, 1))
+def _alone(vcf: Path, records: int, choice: str, folder: Path, *, runs: int) -> Cost:
+    """Our row for a file and what is taken from it."""
+    bar = f"bar {_BARS[choice]:,}"
+    cost = median(ours(vcf, folder, choice), runs)
+    files = _files(folder, vcf, choice)
+    _row(f"replisome, {choice}, {vcf.name}", records, cost, f"{bar}{f', {files} files' if files else ''}")
+    return cost
+
+
+def _beside(vcf: Path, records: int, choice: str, folder: Path, *, python: Path, names: list[str]) -> None:
+    """Rows of the peers."""
+    for name in names:
+        make = peer(name, python, vcf, folder, choice)
+        if make is not None:
+            _row(f"  {name}, {choice}, {vcf.name}", records, median(make, 1))
+
+
+def _two(vcf: Path, records: int, choice: str, folder: Path, *, runs: int, one: Cost) -> None:
+    two = median(ours(vcf, folder / "two", choice, workers=2), runs)
+    _row(f"replisome, {choice}, two workers", records, two, f"{one.wall_s / two.wall_s:.2f}x one (1.7 asked)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--vcf", type=Path, help="a BGZF VCF with samples to use instead")
-    parser.add_argument("--peers", type=Path, help="folder for the peers' own virtual environments")
+    parser.add_argument("--peers", type=Path, help="Python of the peers' own environment")
     arguments = parser.parse_args()
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    pythons = install_peers(arguments.peers) if arguments.peers else {}
+    one_thread = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    os.environ.update(dict.fromkeys(one_thread, "1"))
+    python = arguments.peers.absolute() if arguments.peers else None
+    names, runs = peers_of(python), arguments.runs
     with tempfile.TemporaryDirectory(prefix="replisome-ingest-") as name:
         folder = Path(name)
-        sites, quarter = folder / "sites.vcf.gz", folder / "quarter.vcf.gz"
+        sites, fifth, tenth = (folder / f"{one}.vcf.gz" for one in ("sites", "fifth", "tenth"))
         full = arguments.vcf or folder / "samples.vcf.gz"
         if not arguments.vcf:
             write_vcf(full, arguments.records, _NUM_SAMPLES)
         records = _count(full)
-        write_vcf(sites, _SITES_FACTOR * arguments.records, 0)
-        write_vcf(quarter, max(1, arguments.records // 4), _NUM_SAMPLES)
-        inputs = [
-            (sites, _SITES_FACTOR * arguments.records, "sites"),
-            (full, records, "sites"),
-            (full, records, "genotypes"),
-            (full, records, "all"),
-        ]
-        _table(inputs, folder, arguments.runs, pythons)
-        small = median(ours(quarter, folder, "all"), 1)
-        _row("replisome, all, a quarter of the records", max(1, arguments.records // 4), small, "memory must be flat")
+        few, fewer = (max(1, arguments.records // share) for share in (_FLAT_SHARE, _PEER_SHARE))
+        write_vcf(sites, arguments.records, 0)
+        write_vcf(fifth, few, _NUM_SAMPLES)
+        print(f"{'':<44}{'records/':>12}{'CPU':>9}{'wall':>9}{'peak':>9}")
+        print(f"{'':<44}{'core-second':>12}{'s':>9}{'s':>9}{'MB':>9}")
+        for vcf, num, choice in ((sites, arguments.records, "sites"), (full, records, "sites")):
+            _alone(vcf, num, choice, folder, runs=runs)
+            parse = [sys.executable, "-c", _PYSAM, str(vcf), choice]
+            _row("  htslib's parse alone (pysam)", num, _repeated(parse, 1))
+        parse = [sys.executable, "-c", _PYSAM, str(full), "all"]
+        _row("  htslib's parse alone (pysam), with samples", records, _repeated(parse, 1))
         for choice in ("genotypes", "all"):
-            one, two = (median(ours(full, folder / str(n), choice, workers=n), arguments.runs) for n in (1, 2))
-            _row(f"replisome, {choice}, two workers", records, two, f"{one.wall_s / two.wall_s:.2f}x one (1.7 asked)")
+            one = _alone(full, records, choice, folder, runs=runs)
+            _two(full, records, choice, folder, runs=runs, one=one)
+        for choice in ("genotypes", "all"):
+            small = median(ours(fifth, folder, choice), 1)
+            _row(f"replisome, {choice}, a fifth of the records", few, small, "memory must be flat")
+        if python is not None and names:
+            write_vcf(tenth, fewer, _NUM_SAMPLES)
+            _beside(sites, arguments.records, "sites", folder, python=python, names=names)
+            for choice in ("sites", "genotypes", "all"):
+                _alone(tenth, fewer, choice, folder, runs=1)
+                _beside(tenth, fewer, choice, folder, python=python, names=names)
 
 
 if __name__ == "__main__":
