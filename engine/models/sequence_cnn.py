@@ -1,7 +1,8 @@
 """Answers for a sequence, or each of its positions, by residual dilated convolutions.
 
 After Yu and Koltun 2016 (arXiv 1511.07122). Each block normalises over channels, so that no answer depends on what
-else is in the batch.
+else is in the batch. Tables of k-mers can stand beside the first convolution: where there are few sequences, or what
+counts are words (sites of a factor, near relatives), they learn what convolutions miss.
 
 Shape letters: B batch, C channels, L length.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.models._kmers import KmerTables, check_kmers
 from engine.models._sample_dropout import SampleDropout
 from engine.models._sequence import ChannelNorm, SequenceNet, SequenceParams, check_count, mask_of, masked
 
@@ -28,6 +30,7 @@ class SequenceCnnParams(SequenceParams):
     width: of the blocks' convolutions; odd.
     blocks: how many follow.
     max_dilation: dilations double from block to block up to this, then begin again.
+    kmers: lengths of words of DNA, 1 to 8, that have vectors of their own, added to what the first convolution gives.
     """
 
     stem_width: int = 9
@@ -35,9 +38,12 @@ class SequenceCnnParams(SequenceParams):
     width: int = 5
     blocks: int = 3
     max_dilation: int = 8
+    kmers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "kmers", tuple(self.kmers))
+        check_kmers(self)
         check_count(self, "stem_width", "stem_pool", "width", "max_dilation", low=1)
         check_count(self, "blocks", low=0)
         if self.stem_width % 2 == 0 or self.width % 2 == 0:
@@ -56,12 +62,15 @@ class SequenceCnn(SequenceNet):
     def __init__(self, params: SequenceCnnParams) -> None:
         super().__init__(params)
         self.stem = _conv(params.entering, params.channels, params.stem_width)
+        self.words = KmerTables(params.kmers, params.channels) if params.kmers else None
         cycle = params.max_dilation.bit_length()
         self.blocks = nn.ModuleList(_Block(params, 1 << number % cycle, number) for number in range(params.blocks))
 
     def trunk(self, x_BEL: Tensor, mask_BL: Tensor | None, lengths_B: Tensor | None) -> Tensor:
         """(B, E, L) -> (B, C, places(L))."""
         x_BCL: Tensor = self.stem(x_BEL)
+        if self.words is not None:
+            x_BCL = x_BCL + self.words(x_BEL)
         pool = self.params.stem_pool
         if pool > 1:
             low = x_BCL if mask_BL is None else x_BCL.masked_fill(~mask_BL[:, None], -torch.inf)
