@@ -37,7 +37,7 @@ from engine.runtime.run import Execution, RunContext, open_run
 from engine.runtime.stages import ShardOutput
 from engine.scoring._allele_windows import contrast_windows, gather_stretches
 from engine.scoring._contract import Contrast
-from engine.scoring._predictor import Predictor, Question, _numerics
+from engine.scoring._predictor import Predictor, Question, numerics
 from schemas import tables
 from tests.toys.models import random_network
 
@@ -80,7 +80,7 @@ class Padded:
 
     def _outputs(self, window: np.ndarray) -> torch.Tensor:
         # PyTorch's own default takes TF32 in convolutions; the plans are compared in the arithmetic that is named.
-        with torch.inference_mode(), _numerics(self._device, "fp32"):
+        with torch.inference_mode(), numerics(self._device, "fp32"):
             x = self._encoder.tensor(torch.from_numpy(window[None].copy()).to(self._device)).unsqueeze(2)
             return torch.stack([self._network(stack, x) for stack in self._stacks]).mean(0)[0, :, FLANK:-FLANK]
 

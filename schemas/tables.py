@@ -287,3 +287,44 @@ IMAGES = pa.schema(
         field("sentence", pa.string(), "what was found, where rejected"),
     ]
 )
+
+EXPLANATIONS_VERSION = 1
+# PREDICTIONS come first. Then for each explained channel its columns, see engine/interpret/_explain_stages.py.
+EXPLANATIONS = (
+    field("row", pa.int64(), "row of the record in the arrays of attributions.zarr", nullable=False),
+    field("sequence", pa.string(), "letters as the model read them; null where not scored"),
+)
+
+MOTIF_HITS_VERSION = 1
+MOTIF_HITS = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the record in the sequence set", nullable=False),
+        field("id", pa.string(), "name of the record"),
+        field("output", pa.string(), "the explained channel", nullable=False),
+        field("motif", pa.string(), "id of the motif", nullable=False),
+        field("name", pa.string(), "its name", nullable=False),
+        field("start", pa.int64(), "0-based start of its best place in the sequence", nullable=False),
+        field("end", pa.int64(), "end of it, exclusive", nullable=False),
+        field("strand", pa.string(), "+ or -, of the sequence as it was read", nullable=False),
+        field("score", pa.float64(), "log-odds in bits", nullable=False),
+        field("p_value", pa.float64(), "chance of that score or more at one place of one strand", nullable=False),
+        field("contribution", pa.float64(), "sum of the contributions under it", nullable=False),
+        field("rank", pa.float64(), "its share of windows of that width with smaller |contributions|", nullable=False),
+        field("rank_variance", pa.float64(), "of the rank where every window is as likely", nullable=False),
+    ]
+)
+
+MOTIF_MATCHES_VERSION = 1
+MOTIF_MATCHES = pa.schema(
+    [
+        field("output", pa.string(), "the explained channel", nullable=False),
+        field("motif", pa.string(), "id of the motif", nullable=False),
+        field("name", pa.string(), "its name", nullable=False),
+        field("consensus", pa.string(), "the most frequent letter of every place", nullable=False),
+        field("hits", pa.int64(), "sequences with a hit", nullable=False),
+        field("mean_rank", pa.float64(), "mean rank of the hits' windows; one half where it says nothing"),
+        field("mean_contribution", pa.float64(), "mean of the hits' summed contributions"),
+        field("p_value", pa.float64(), "that attributions are no higher under it; null for fewer than 3 hits"),
+        field("q_value", pa.float64(), "Benjamini and Hochberg's, over the motifs of the channel"),
+    ]
+)

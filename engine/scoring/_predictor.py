@@ -75,7 +75,7 @@ class Predictor:
         is_proven: bool = False,
     ) -> None:
         self.info = info
-        self.device = _device(device)
+        self.device = on_device(device)
         self.precision = _checked_precision(precision)
         if micro_batch < 1:
             raise InputError(f"micro_batch must be 1 or more, found {micro_batch}", where="predictor")
@@ -85,7 +85,7 @@ class Predictor:
         self._encoder = encoder(registry.build_params(encoder, info.encoder["params"], where=info.path))
         self._num_tokens = int(getattr(self._encoder, "num_tokens", N_TOKEN + 1))
         self._unknown = int(getattr(self._encoder, "unknown_token", N_TOKEN))
-        self._members = [_prepared(member, self.device) for member in load_members(info)]
+        self._members = [prepared(member, self.device) for member in load_members(info)]
         self._takes_lengths = _take_lengths(self._members, info)
         self._cones = self._open_cones() if incremental else None
         self.refusal = ""
@@ -202,7 +202,7 @@ class Predictor:
         cones, (head,) = self._cones, self.info.heads
         assert cones is not None
         halved = cones.halved
-        with torch.inference_mode(), _numerics(self.device, self.precision):
+        with torch.inference_mode(), numerics(self.device, self.precision):
             answers = {key: cones.tracks(one.tokens, one.spans, one.tasks) for key, one in asked.wishes.items()}
         self.halved += cones.halved - halved
         kept = [head] if head in wanted else []
@@ -319,7 +319,7 @@ class Predictor:
     def _run_ensemble(self, stack_BL: Tokens, lengths_B: Lengths, wanted: Sequence[str]) -> list[Outputs]:
         totals: dict[str, torch.Tensor] = {}
         padded = (lengths_B != stack_BL.shape[1]).any()
-        with torch.inference_mode(), _numerics(self.device, self.precision):
+        with torch.inference_mode(), numerics(self.device, self.precision):
             x = self._encoder.tensor(torch.from_numpy(stack_BL).to(self.device))
             more = {"lengths_B": torch.from_numpy(lengths_B).to(self.device)} if padded else {}
             for member in self._members:
@@ -367,7 +367,12 @@ def _take_lengths(members: Sequence[torch.nn.Module], info: ModelInfo) -> bool:
     return whole and all("lengths_B" in inspect.signature(member.forward).parameters for member in members)
 
 
-def _device(name: str) -> torch.device:
+def on_device(name: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        InputError: no such device.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -386,7 +391,7 @@ def _checked_precision(precision: str) -> str:
     return precision
 
 
-def _prepared(member: Any, device: torch.device) -> torch.nn.Module:
+def prepared(member: Any, device: torch.device) -> torch.nn.Module:
     """Folded where the architecture can, on its device, weights in channels_last."""
     if hasattr(member, "for_inference"):
         member = member.for_inference()
@@ -401,7 +406,7 @@ def _host(values: torch.Tensor) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _numerics(device: torch.device, precision: str) -> Iterator[None]:
+def numerics(device: torch.device, precision: str) -> Iterator[None]:
     """The numeric mode for one batch, put back afterwards.
 
     CUDA convolutions round to TF32 by default: "fp32" has to ask for the real thing, and for algorithms that give the
