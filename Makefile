@@ -94,7 +94,7 @@ COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-
 
 lock: $(VENV)/dev.stamp ## write the lock files anew (versions stay unless pyproject.toml moves them)
 	@$(PIP) install -qq uv
-	@$(COMPILE) --extra ray --extra s3 --extra imaging --extra tune --extra dev -o requirements-dev.lock
+	@$(COMPILE) $(foreach extra,ray s3 imaging tune models explain fast dev,--extra $(extra)) -o requirements-dev.lock
 	@$(COMPILE) -c requirements-dev.lock -o requirements.lock
 
 clean: ## remove the environment, caches and the demo's output
