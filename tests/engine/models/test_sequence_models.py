@@ -228,5 +228,5 @@ GOLDEN_TRANSFORMER = [0.456911, 0.456627]
 
 
 def test_the_level_of_a_head_is_checked():
-    with pytest.raises(ValueError, match="level must be one of position, sequence, found 'word'"):
+    with pytest.raises(ValueError, match="level must be one of position, sequence, image, pixel, found 'word'"):
         HeadInfo("x", ("a",), "identity", "stranded", level="word")
