@@ -50,15 +50,15 @@ def ridge(features: Callable[[Sequence[str]], Any]) -> Floor:
     return values
 
 
-def logistic(features: Callable[[Sequence[str]], Any]) -> Floor:
-    """Logistic regression as scikit-learn has it by default (C = 1)."""
+def logistic(features: Callable[[Sequence[str]], Any], *, inverse_strength: float = 1.0) -> Floor:
+    """Logistic regression of scikit-learn; `inverse_strength` is what it calls C."""
 
     def values(texts: Sequence[str], truth_N: Any, tested_N: Any) -> Any:
         from scipy.sparse import csr_array
         from sklearn.linear_model import LogisticRegression
 
         x_NF = csr_array(features(texts))
-        model = LogisticRegression(max_iter=_ITERATIONS)
+        model = LogisticRegression(C=inverse_strength, max_iter=_ITERATIONS)
         return model.fit(x_NF[~tested_N], truth_N[~tested_N]).predict_proba(x_NF[tested_N])
 
     return values

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import accuracy
-from benchmarks.accuracy_sets import gue, uci_splice, yeast_gpra
+from benchmarks.accuracy_sets import gue, localization_deeploc, uci_splice, yeast_gpra
 from benchmarks.accuracy_sets._bench import Figure, Wanted, all_benches
 from benchmarks.accuracy_sets._floors import dna_features, logistic, protein_features, ridge
 from benchmarks.accuracy_sets._sequences import Row, SequenceSet, groups_of, split_of
@@ -67,6 +67,21 @@ def test_the_readers_of_the_sets(tmp_path):
     assert list(yeast_gpra.rows(tmp_path)) == [
         Row("TTGA", "3", "TTGA", panel="random_defined"),
         Row("ACGT", "1.5", "YDL", panel="native_defined"),
+    ]
+
+
+def test_long_proteins_keep_both_ends(tmp_path):
+    (tmp_path / "localization-deeploc").mkdir()
+    long = "M" * 499 + "KL" + "C" * 499
+    files = {
+        "val_set": f">P1 Nucleus-U\n{long[:600]}\n{long[600:]}\n>P2 Cytoplasm-Nucleus-S\nMK\n",
+        "test_set": f">P3 Cell.membrane-M\n{long}K\n",
+    }
+    for name, text in files.items():
+        (tmp_path / "localization-deeploc" / f"{name}.fasta.gz").write_bytes(gzip.compress(text.encode()))
+    assert list(localization_deeploc.rows(tmp_path)) == [
+        Row(long, "Nucleus", long, "train"),
+        Row("M" * 499 + "K" + "C" * 499 + "K", "Cell.membrane", f"{long}K", "test"),
     ]
 
 
