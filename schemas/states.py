@@ -20,7 +20,7 @@ NOT_APPLICABLE_REASONS = {
     "outside_genes": "the written POS lies in no gene of the gene table",
     "star_allele": "ALT is *, a deletion described by another record",
     "reference_only": "the record has no ALT allele, or one that names no change (<*>, <NON_REF>, <X>)",
-    "not_kept": "the ingest rejected this record, so there is no sequence to read",
+    "not_kept": "the ingest rejected this record, so there is nothing to read",
     "other_split": "the record is not in the split that is judged",
 }
 
@@ -36,6 +36,7 @@ REJECT_REASONS = {
     "allele_too_long": "REF or ALT is longer than the scorer's limit",
     "near_contig_end": "the compatibility mode's tool gives no score this near to an end of the contig",
     "model_output_not_finite": "the model returned NaN or infinity",
+    "damaged_image": "a chunk of the image is missing from the set, or its checksum does not hold",
     "peer_refusal": "the compatibility mode's tool refuses this allele",
 }
 

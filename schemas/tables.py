@@ -231,6 +231,43 @@ PREDICTIONS = pa.schema(
         field("reason", pa.string(), "reason code where not scored (schemas/states.py)"),
     ]
 )
+IMAGE_PREDICTIONS_VERSION = 1
+IMAGE_PREDICTIONS = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the image in the set; its row of masks.zarr/0", nullable=False),
+        field("id", pa.string(), "name of the image", nullable=False),
+        field("label", pa.string(), "class as the set has it; null where there is none"),
+        field("group", pa.string(), "what must not straddle splits"),
+        field("state", pa.string(), "scored, not_applicable or rejected", nullable=False),
+        field("reason", pa.string(), "reason code where not scored (schemas/states.py)"),
+    ]
+)
+NUM_OBJECTS = field("num_objects", pa.int32(), "objects found in the image")
+
+OBJECTS_VERSION = 1
+OBJECTS = pa.schema(
+    [
+        field("record", pa.int64(), "ordinal of the image in the set", nullable=False),
+        field("id", pa.string(), "name of the image", nullable=False),
+        field("object", pa.int64(), "its number in the image's mask", nullable=False),
+        field("area_px", pa.int64(), "pixels", nullable=False),
+        field("centre_y", pa.float64(), "row of its centre, from the middle of the first pixel", nullable=False),
+        field("centre_x", pa.float64(), "column of its centre", nullable=False),
+        field("major_axis_px", pa.float64(), "length of the ellipse with its second moments", nullable=False),
+        field("minor_axis_px", pa.float64(), "width of that ellipse", nullable=False),
+        field("eccentricity", pa.float64(), "0 of a circle to 1 of a line", nullable=False),
+        field("orientation", pa.float64(), "radians from the axis of rows to the major axis", nullable=False),
+        field("y_begin", pa.int64(), "first row", nullable=False),
+        field("y_end", pa.int64(), "row behind the last", nullable=False),
+        field("x_begin", pa.int64(), "first column", nullable=False),
+        field("x_end", pa.int64(), "column behind the last", nullable=False),
+        field("touches_edge", pa.bool_(), "whether the image ends where it does", nullable=False),
+        field("intensity_mean", pa.list_(pa.float64()), "mean of each channel", nullable=False),
+        field("intensity_std", pa.list_(pa.float64()), "population standard deviation of each channel", nullable=False),
+        field("intensity_min", pa.list_(pa.float64()), "lowest value of each channel", nullable=False),
+        field("intensity_max", pa.list_(pa.float64()), "highest value of each channel", nullable=False),
+    ]
+)
 # What an evaluation keeps of the set beside PREDICTIONS; the columns of the judged head follow.
 TRUTHS = tuple(SEQUENCES.field(name) for name in ("label", "target", "targets", "group"))
 

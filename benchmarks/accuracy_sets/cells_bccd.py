@@ -21,4 +21,4 @@ class Cells(Classes):
         super().__init__(store, work, list(map(str, names)), input={"label_array": "label"})  # type: ignore[arg-type]
 
 
-BENCHES = (Bench("cells-bccd", Cells),)
+BENCHES = (Bench("cells-bccd", Cells, rounds=5),)

@@ -172,6 +172,15 @@ def metadata_files(
         yield from _plate_files(fields)
 
 
+def label_store(spec: ArraySpec, num_rows: int) -> Iterator[tuple[str, bytes]]:
+    """Metadata documents of a store that holds one label image array (t, y, x) and nothing else, as OME-Zarr has it."""
+    store, _, level = spec.name.rpartition("/")
+    yield f"{spec.name}/zarr.json", json_text(spec.metadata(num_rows))
+    facts = ArrayFacts(level, spec.row_shape, num_rows)
+    attributes = {"ome": {**_multiscales(facts, spec.dimensions), "image-label": {}}, "replisome": {"sample_axis": 0}}
+    yield f"{store}/zarr.json", json_text({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
 def _group(path: str, attributes: Mapping[str, Any]) -> tuple[str, bytes]:
     content = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
     return f"{STORE}/{path}/zarr.json" if path else f"{STORE}/zarr.json", json_text(content)

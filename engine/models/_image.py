@@ -126,6 +126,6 @@ class PixelNorm(nn.LayerNorm):
         return super().forward(x_BCYX.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def conv3x3(entering: int, leaving: int) -> nn.Conv2d:
-    """A convolution that keeps the size; beyond the edge is zero."""
-    return nn.Conv2d(entering, leaving, 3, padding=1)
+def conv3x3(entering: int, leaving: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size, or divides it by the stride; beyond the edge is zero."""
+    return nn.Conv2d(entering, leaving, 3, padding=1, stride=stride)

@@ -20,13 +20,15 @@ class ImageCnnParams(ImageParams):
     """Attributes beside those of ImageParams:
 
     blocks: residual blocks of each level.
+    stem_stride: the first convolution keeps one pixel of so many along each axis; the work falls with its square.
     """
 
     blocks: int = 1
+    stem_stride: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self, "blocks", low=1)
+        check_count(self, "blocks", "stem_stride", low=1)
 
 
 class ImageCnn(ImageModel):
@@ -38,7 +40,8 @@ class ImageCnn(ImageModel):
         super().__init__(params)
         widths = params.widths
         entering = [params.in_channels, *widths[:-1]]
-        self.enter = nn.ModuleList(conv3x3(*pair) for pair in zip(entering, widths, strict=True))
+        strides = [params.stem_stride] + [1] * (params.levels - 1)
+        self.enter = nn.ModuleList(conv3x3(*one) for one in zip(entering, widths, strides, strict=True))
         self.levels = nn.ModuleList(nn.Sequential(*(_Block(width) for _ in range(params.blocks))) for width in widths)
         # Mean and maximum side by side: what fills an image, and what stands in it somewhere. They are not normalised,
         # which would make a dark image as bright as any other.

@@ -74,8 +74,8 @@ def _finite_ends(one: Histogram) -> dict[str, float | None]:
 
 
 def tells_classes(head: HeadInfo) -> bool:
-    """Whether a head names one class per sequence."""
-    return head.level == "sequence" and head.activation == "softmax"
+    """Whether a head names one class per sequence or image."""
+    return head.level in ("sequence", "image") and head.activation == "softmax"
 
 
 def summarise(parts: Iterable[pa.Table], heads: Sequence[HeadInfo]) -> PredictSummary:

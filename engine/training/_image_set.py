@@ -72,6 +72,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.records)
 
+    def card_facts(self) -> dict[str, Any]:
+        """What a model that is trained on it keeps of it."""
+        return {"images": {"dtype": str(self.dtype), "shape": None if self.shape is None else list(self.shape)}}
+
     def places(self, records: Sequence[int] | Ids) -> Ids:
         """Places in the set of these record numbers.
 

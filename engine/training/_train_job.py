@@ -499,5 +499,6 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
                 if "transfer" in prepared.key
                 else {}
             ),
+            **getattr(prepared.setup.data, "card_facts", dict)(),
         },
     )

@@ -20,6 +20,7 @@ NETWORKS = sorted(LEVEL_OF)
 
 def network(name, **values):
     cls = registry.component("models", name)
+    values = {**({"stem_stride": 2} if name == "image_cnn" else {}), **values}
     params = {"outputs": ("a", "b", "c"), "activation": "softmax", "channels": 4, "levels": 3, **values}
     torch.manual_seed(1)
     return cls(registry.build_params(cls, params, where="test")).eval()
