@@ -8,6 +8,9 @@ Shape letters: B batch, C channels, L length, Y and X rows and columns of an ima
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, arange, int64, nn
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number
@@ -46,18 +49,32 @@ class SampleDropout(nn.Module):
             return x
         if self.seeds_B is None or len(self.seeds_B) != len(x):
             raise ValueError(f"dropout needs the seeds of its {len(x)} samples: call set_sample_seeds first")
-        return x * self._keep(x) / (1 - self.rate)
+        # The compiler folds the constants of wrapping arithmetic into numbers that no longer fit.
+        keep = _kept_as_one if torch.compiler.is_compiling() else _kept
+        return x * keep(self.seeds_B, self._of_layer, list(x.shape[1:]), self.rate) / (1 - self.rate)
 
-    def _keep(self, x: Tensor) -> Tensor:
-        assert self.seeds_B is not None
-        seeds_B = _mixed(self.seeds_B + self._of_layer)
-        # Numbered by position first, so that padding leaves an element its number.
-        index = arange(x.shape[1], device=x.device, dtype=int64)
-        if x.dim() > 2:
-            places = arange(x[0, 0].numel(), device=x.device, dtype=int64).view(x.shape[2:])
-            index = index.view(-1, *[1] * places.dim()) + places * x.shape[1]
-        bits = _mixed(seeds_B.view(-1, *[1] * (x.dim() - 1)) + index * _GAMMA)
-        return ((bits >> 40) & 0xFFFFFF) >= round(self.rate * (1 << 24))
+
+def _kept(seeds_B: Tensor, of_layer: int, shape: list[int], rate: float) -> Tensor:
+    """(B, *shape) boolean: which elements stay."""
+    device = seeds_B.device
+    mixed_B = _mixed(seeds_B + of_layer)
+    # Numbered by position first, so that padding leaves an element its number.
+    index = arange(shape[0], device=device, dtype=int64)
+    if len(shape) > 1:
+        places = arange(math.prod(shape[1:]), device=device, dtype=int64).view(shape[1:])
+        index = index.view(-1, *[1] * places.dim()) + places * shape[0]
+    bits = _mixed(mixed_B.view(-1, *[1] * len(shape)) + index * _GAMMA)
+    return ((bits >> 40) & 0xFFFFFF) >= round(rate * (1 << 24))
+
+
+@torch.library.custom_op("replisome::kept", mutates_args=())
+def _kept_as_one(seeds_B: Tensor, of_layer: int, shape: list[int], rate: float) -> Tensor:
+    return _kept(seeds_B, of_layer, shape, rate)
+
+
+@_kept_as_one.register_fake
+def _(seeds_B: Tensor, of_layer: int, shape: list[int], rate: float) -> Tensor:  # noqa: ARG001 - the op's
+    return seeds_B.new_empty([len(seeds_B), *shape], dtype=torch.bool)
 
 
 def _mixed(x: Tensor) -> Tensor:

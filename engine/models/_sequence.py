@@ -190,8 +190,10 @@ class SequenceNet(nn.Module):
         return y_BCL, None if lengths_B is None else mask_of(self.params.places(lengths_B), y_BCL.shape[-1])
 
     def _check_length(self, width: int, lengths_B: Tensor | None) -> None:
+        if "place" not in self.params.pools:
+            return
         longest = width if lengths_B is None else int(lengths_B.max())
-        if "place" in self.params.pools and longest > self.params.length:
+        if longest > self.params.length:
             what = f"a sequence of {longest} letters is longer than the {self.params.length} letters the network takes"
             raise ValueError(what)
 
