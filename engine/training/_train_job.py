@@ -160,6 +160,8 @@ def prepare(job: TrainJob) -> Prepared:
     encoder = encoder_class(registry.build_params(encoder_class, job.encoder.params, where="key 'encoder.params'"))
     augmentation = kind.augmentation(job.augmentation)
     augmentation.check(encoder)
+    if hasattr(task, "check_encoder"):
+        task.check_encoder(encoder)
     decided = {
         "outputs": task.outputs,
         "activation": task.activation,
