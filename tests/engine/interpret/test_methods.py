@@ -1,0 +1,253 @@
+"""Attributions held against full recomputation, finite differences, captum on modules, and their own laws."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import DeepLift
+from torch import nn
+from torch.nn import functional as F
+
+from engine.encoders.one_hot import OneHot, OneHotParams
+from engine.errors import InputError
+from engine.genome.windows import reverse_complement, tokens_from_text
+from engine.interpret import deeplift, integrated_gradients, mutagenesis
+from engine.interpret._baselines import Baseline
+from engine.interpret._deeplift_rules import FunctionRules
+from engine.interpret._target import Question, Target, _before, check_question
+from engine.models._folder import load_members
+from engine.models._info import open_model
+from engine.models.dilated_conv import DilatedConvParams
+from tests.toys.explained import mirrored_network
+from tests.toys.models import base_counter, count_bases, random_network, splice_grammar_toy
+from tests.toys.sequence_runs import sequence_model
+
+torch.set_num_threads(1)
+
+CLASS = Question("class", ("none", "site"))
+TOKENS = np.random.default_rng(0).integers(0, 4, 30).astype(np.uint8)
+TOKENS[7] = 4
+
+
+def soft(info, question, **given) -> Target:
+    target = Target(info, question, **given)
+    target.soften()
+    return target
+
+
+def judged(info, tokens: np.ndarray) -> np.ndarray:
+    """Centred logits of one sequence through every member, averaged; without any code of the room."""
+    x = OneHot(OneHotParams()).tensor(torch.from_numpy(tokens[None]))
+    with torch.no_grad():
+        found = [member(x)["class"][0].double().log().numpy() for member in load_members(info)]
+    return np.mean([one - one.mean() for one in found], axis=0)
+
+
+def test_mutagenesis_is_every_mutant(tmp_path):
+    info = sequence_model(tmp_path / "model", members=2)
+    found = mutagenesis.attribute(Target(info, CLASS, micro_batch=7), TOKENS)
+    whole = judged(info, TOKENS)
+    np.testing.assert_allclose(found.output, whole, atol=1e-5)
+    expected = np.zeros((2, 4, len(TOKENS)))
+    for place in range(len(TOKENS)):
+        for letter in range(4):
+            mutant = TOKENS.copy()
+            mutant[place] = letter
+            expected[:, letter, place] = judged(info, mutant) - whole
+    np.testing.assert_allclose(found.values, expected, atol=2e-5)
+    others = np.where(np.arange(len(TOKENS)) == 7, 4, 3)
+    np.testing.assert_allclose(found.contributions, -expected.sum(axis=1) / others, atol=2e-5)
+    assert np.isnan(found.baseline).all()
+    assert np.abs(expected).max() > 0.05
+
+
+@pytest.mark.parametrize("method", ["mutagenesis", "integrated_gradients", "deeplift"])
+def test_a_linear_model_is_its_weights(tmp_path, method):
+    """Counting A in 5 bases, averaged over all outputs: every A weighs by how many outputs see it."""
+    question = Question("count", ("A", "G"), reduce="mean")
+    target = soft(base_counter(tmp_path / "model", width=5), question)
+    seen = np.convolve(np.ones(len(TOKENS) - 4), np.ones(5)) / (len(TOKENS) - 4)
+    baseline = Baseline("uniform")
+    if method == "mutagenesis":
+        found = mutagenesis.attribute(target, TOKENS)
+        assert found.values[0, 0, 0] == pytest.approx(seen[0] * (TOKENS[0] != 0), abs=1e-6)
+        return
+    if method == "deeplift":
+        found = deeplift.attribute(target, TOKENS, record=0, baseline=baseline)
+    else:
+        found = integrated_gradients.attribute(target, TOKENS, record=0, baseline=baseline, steps=4)
+    for place, letter in enumerate((0, 2)):
+        expected = ((letter == TOKENS) - 0.25) * seen
+        np.testing.assert_allclose(found.values[place, letter], expected, atol=1e-6)
+        np.testing.assert_allclose(found.contributions[place], expected, atol=1e-6)
+    counts = count_bases("".join("ACGTN"[one] for one in TOKENS), 5).mean(axis=1)
+    np.testing.assert_allclose(found.output, counts[[0, 2]], atol=1e-6)
+
+
+def test_integrated_gradients_by_finite_differences(tmp_path):
+    info = sequence_model(tmp_path / "model", pool="mean", stem_width=3, blocks=1)
+    target, tokens = soft(info, Question("class", ("site",))), TOKENS[:6]
+    found = integrated_gradients.attribute(target, tokens, record=0, baseline=Baseline("zero"), steps=40)
+    x = target.letters_input(tokens[None])
+    points, weights = np.polynomial.legendre.leggauss(40)
+    total, step = np.zeros((4, 6)), 2e-3
+    with torch.no_grad():
+        for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
+            bumps = torch.eye(24).reshape(24, 4, 6) * step
+            high, low = target(x * point + bumps), target(x * point - bumps)
+            total += weight * ((high - low)[:, 0].double().numpy() / (2 * step)).reshape(4, 6)
+    expected = total * x[0].numpy()
+    np.testing.assert_allclose(found.values[0], expected, atol=3e-3 * np.abs(expected).max())
+
+
+ARCHITECTURES = {
+    "cnn": ("sequence_cnn", {}),
+    "cnn, every pool": ("sequence_cnn", {"pool": "attention+max+mean", "stem_pool": 3, "hidden": 5}),
+    "cnn, in place": ("sequence_cnn", {"pool": "place", "length": 40, "bin_width": 4}),
+    "transformer": ("transformer", {"pool": "mean"}),
+    "embedded": ("sequence_cnn", {"encoder": "tokens", "num_tokens": 5, "in_channels": 1}),
+    "recurrent": ("recurrent", {}),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("kind", ["uniform", "zero", "shuffle"])
+def test_contributions_sum_to_the_difference(tmp_path, name, kind):
+    architecture, params = ARCHITECTURES[name]
+    target = soft(sequence_model(tmp_path / "model", architecture=architecture, **params), CLASS)
+    baseline = Baseline(kind, 3 if kind == "shuffle" else 1)
+    found = integrated_gradients.attribute(target, TOKENS, record=0, baseline=baseline, steps=64)
+    assert np.abs(found.error()).max() < 0.1
+    low = [target(base[None])[0].detach().numpy() for base in baseline.inputs(target, TOKENS, record=0)]
+    np.testing.assert_allclose(found.baseline, np.mean(low, axis=0), atol=1e-5)
+    if name == "recurrent":
+        with pytest.raises(InputError, match="DeepLIFT has no rule for GRU layers"):
+            deeplift.check(target)
+        return
+    deeplift.check(target)
+    found = deeplift.attribute(target, TOKENS, record=0, baseline=baseline)
+    assert np.abs(found.error()).max() < 1e-3
+    difference = found.output - found.baseline
+    np.testing.assert_allclose(found.contributions.sum(axis=1), difference, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", ["logit", "value"])
+def test_ensembles_with_a_value_per_position(tmp_path, scale):
+    for norm, nonlinearity in (("batch", "relu"), ("layer", "silu"), ("none", "leaky_relu")):
+        params = DilatedConvParams(channels=6, blocks=((3, 1), (3, 2)), norm=norm, nonlinearity=nonlinearity)
+        info = random_network(tmp_path / norm, params, members=2)
+        for reduce in ("middle", "mean"):
+            target = soft(info, Question("splice", ("donor",), scale, reduce))
+            found = deeplift.attribute(target, TOKENS, record=0, baseline=Baseline())
+            assert np.abs(found.error()).max() < 1e-5
+            assert np.abs(found.contributions).max() > 1e-3
+
+
+class _Modules(nn.Module):
+    """A network as captum wants it; `called` gives the same by functions.
+
+    Pooling stands alone: behind another hooked module contributions of captum 0.9.0 no longer sum up.
+    """
+
+    def __init__(self, *, pools: bool) -> None:
+        super().__init__()
+        self.pools = pools
+        torch.manual_seed(3)
+        self.conv, self.more = nn.Conv1d(4, 6, 3), nn.Conv1d(6, 5, 3)
+        self.relu, self.tanh, self.pool = nn.ReLU(), nn.Tanh(), nn.MaxPool1d(2)
+        self.final, self.sigmoid = nn.Linear(5 * (12 if pools else 26), 2), nn.Sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        y = self.pool(y) if self.pools else self.relu(y)
+        y = self.more(y).flatten(1)
+        return self.final(y) if self.pools else self.sigmoid(self.final(self.tanh(y)))
+
+    def called(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        y = F.max_pool1d(y, 2) if self.pools else F.relu(y)
+        y = self.more(y).flatten(1)
+        return self.final(y) if self.pools else torch.sigmoid(self.final(torch.tanh(y)))
+
+
+class _Called(nn.Module):
+    def __init__(self, network: _Modules) -> None:
+        super().__init__()
+        self._network = (network,)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with FunctionRules():
+            return self._network[0].called(x)
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_rules_for_functions_are_captums_for_modules(pools):
+    network = _Modules(pools=pools)
+    x, base = torch.randn(3, 4, 30), torch.randn(3, 4, 30)
+    x[0, :, 5] = base[0, :, 5]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        theirs = DeepLift(network).attribute(x, baselines=base, target=1)
+        ours = DeepLift(_Called(network)).attribute(x, baselines=base, target=1)
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-3)
+    assert ours.abs().max() > 0.01
+
+
+def test_the_other_strand_mirrors(tmp_path):
+    info = mirrored_network(tmp_path / "model")
+    text = "ACGTTGCATTAGACCAGTACG"
+    for run in (
+        mutagenesis.attribute,
+        lambda target, tokens: deeplift.attribute(target, tokens, record=0, baseline=Baseline("uniform")),
+        lambda target, tokens: integrated_gradients.attribute(
+            target, tokens, record=0, baseline=Baseline("zero"), steps=16
+        ),
+    ):
+        for reduce in ("middle", "mean"):
+            target = Target(info, Question("signal", ("signal",), reduce=reduce))
+            one = run(target, tokens_from_text(text))
+            other = run(target, tokens_from_text(reverse_complement(text)))
+            largest = np.abs(one.values).max()
+            np.testing.assert_allclose(one.values, other.values[:, ::-1, ::-1], atol=1e-4 * largest)
+            np.testing.assert_allclose(one.contributions, other.contributions[:, ::-1], atol=1e-4 * largest)
+            assert np.abs(one.values - one.values[:, :, ::-1]).max() > 0.1 * largest
+
+
+def test_logits_are_found_back_from_values():
+    logits = torch.randn(4, 3, 5) * 3
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(_before(logits.softmax(dim=1), "softmax"), centred, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(_before(logits.sigmoid(), "sigmoid"), logits, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(_before(F.softplus(logits), "softplus"), logits, atol=1e-3, rtol=1e-3)
+    assert torch.isfinite(_before(torch.tensor([[1.0, 0.0]]), "softmax")).all()
+
+
+def test_a_model_without_logits_and_the_one_that_ships(tmp_path):
+    toy = splice_grammar_toy(tmp_path / "toy")
+    found = mutagenesis.attribute(Target(toy, Question("splice", ("acceptor",))), TOKENS)
+    assert np.isfinite(found.values).all()
+    info = open_model("splice-mini")
+    tokens = np.random.default_rng(1).integers(0, 4, info.context_bp + 1).astype(np.uint8)
+    found = deeplift.attribute(soft(info, Question("splice", ("donor",))), tokens, record=0, baseline=Baseline())
+    assert np.abs(found.error()).max() < 1e-4
+
+
+def test_what_the_model_does_not_have(tmp_path):
+    info = sequence_model(tmp_path / "model")
+    with pytest.raises(InputError, match="no head 'other'; it has: class"):
+        check_question(info, Question("other", ()))
+    with pytest.raises(InputError, match="no channel 'maybe'; it has: none, site"):
+        check_question(info, Question("class", ("site", "maybe")))
+
+
+def test_without_captum_the_command_is_named(tmp_path, monkeypatch):
+    target = soft(sequence_model(tmp_path / "model"), CLASS)
+    monkeypatch.setitem(sys.modules, "captum", None)
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(InputError, match=r"pip install 'replisome\[explain\]', or choose the method mutagenesis"):
+        deeplift.attribute(target, TOKENS, record=0, baseline=Baseline())
+    assert np.isfinite(mutagenesis.attribute(target, TOKENS).values).all()
