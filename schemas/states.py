@@ -22,6 +22,7 @@ NOT_APPLICABLE_REASONS = {
     "reference_only": "the record has no ALT allele, or one that names no change (<*>, <NON_REF>, <X>)",
     "not_kept": "the ingest rejected this record, so there is nothing to read",
     "other_split": "the record is not in the split that is judged",
+    "no_bases": "the reference knows none of the bases there",
 }
 
 REJECT_REASONS = {

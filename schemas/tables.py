@@ -365,3 +365,19 @@ MOTIF_MATCHES = pa.schema(
         field("q_value", pa.float64(), "Benjamini and Hochberg's, over the motifs of the channel"),
     ]
 )
+
+TRACK_TILES_VERSION = 1
+# A column of values for each channel and strand follows; see engine/scoring/_track_stages.py.
+TRACK_TILES = pa.schema(
+    [
+        field("record", pa.int64(), "0-based ordinal of the tile", nullable=False),
+        field("contig", pa.string(), "contig, as the reference names it", nullable=False),
+        field("start", pa.int64(), "0-based start of the tile", nullable=False),
+        field("end", pa.int64(), "end of it, exclusive", nullable=False),
+        field(
+            "span", pa.int32(), "bases a value stands for; the last one may be cut by the contig's end", nullable=False
+        ),
+        field("state", pa.string(), "scored, not_applicable or rejected", nullable=False),
+        field("reason", pa.string(), "reason code where not scored (schemas/states.py)"),
+    ]
+)

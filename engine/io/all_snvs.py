@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +25,7 @@ from engine.errors import InputError
 from engine.genome.reference import ReferenceGenome
 from engine.genome.variants import VariantRecord
 from engine.io.planning import as_data_error, check_shard
-from engine.io.regions import Region, RegionSet
+from engine.io.regions import Region, placed_regions
 from engine.io.source import RawRecord, Scan, Shard
 
 RESULT_VERSION = 1
@@ -77,7 +77,8 @@ class AllSnvs:
             )
         self.path = reference.path
         self._reference = reference
-        self._by_contig, self._notes = _placed(regions, reference)
+        self._by_contig, self._notes = placed_regions(regions, reference)
+        _check_names(self._by_contig, reference)
         self._ends = {contig: [region.end for region in found] for contig, found in self._by_contig.items()}
         self.regions = tuple(region for found in self._by_contig.values() for region in found)
 
@@ -243,28 +244,11 @@ class AllSnvs:
         return records
 
 
-def _placed(regions: Sequence[Region], reference: ReferenceGenome) -> tuple[dict[str, list[Region]], list[str]]:
-    """Contig to its regions, merged, cut at its end and in the reference's order; notes on what lies past an end."""
-    named = [Region(reference.resolve(one.contig), one.start, one.end) for one in regions]
-    found: dict[str, list[Region]] = {}
-    notes = []
-    for region in RegionSet(named):
-        length = reference.contigs[region.contig]
-        if region.start >= length:
-            place = f"{region.contig}:{region.start + 1:,}"
-            notes.append(f"a region begins at {place}, past the end of its contig ({length:,} bases)")
-            continue
-        if not _is_vcf_contig(region.contig):
+def _check_names(contigs: Iterable[str], reference: ReferenceGenome) -> None:
+    for name in contigs:
+        if not _is_vcf_contig(name):
             raise InputError(
-                f"no VCF can hold records of a contig named {region.contig!r}",
+                f"no VCF can hold records of a contig named {name!r}",
                 where=reference.path,
                 fix="rename it in the reference, or leave it out of the regions",
             )
-        found.setdefault(region.contig, []).append(Region(region.contig, region.start, min(region.end, length)))
-    if not found:
-        raise InputError(
-            f"no region holds a base of the reference: {notes[0]}",
-            where="regions",
-            fix="write 1-based positions on the contigs of this reference",
-        )
-    return {contig: found[contig] for contig in reference.contigs if contig in found}, notes

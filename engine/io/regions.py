@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.genome.reference import ReferenceGenome
 
 MAX_POS = (1 << 31) - 1
 """Largest POS: the VCF specification holds integers to 32 bits."""
@@ -144,3 +145,28 @@ class RegionSet:
             return False
         index = bisect_right(self._ends[contig], start)
         return index < len(starts) and starts[index] < end
+
+
+def placed_regions(regions: Iterable[Region], reference: ReferenceGenome) -> tuple[dict[str, list[Region]], list[str]]:
+    """Contig to its regions, merged, cut at its end and in the reference's order; notes on what lies past an end.
+
+    Raises:
+        InputError: a contig that is not in the reference, or all regions lie past the ends of theirs.
+    """
+    named = [Region(reference.resolve(one.contig), one.start, one.end) for one in regions]
+    found: dict[str, list[Region]] = {}
+    notes = []
+    for region in RegionSet(named):
+        length = reference.contigs[region.contig]
+        if region.start >= length:
+            place = f"{region.contig}:{region.start + 1:,}"
+            notes.append(f"a region begins at {place}, past the end of its contig ({length:,} bases)")
+            continue
+        found.setdefault(region.contig, []).append(Region(region.contig, region.start, min(region.end, length)))
+    if notes and not found:
+        raise InputError(
+            f"no region holds a base of the reference: {notes[0]}",
+            where="regions",
+            fix="write 1-based positions on the contigs of this reference",
+        )
+    return {contig: found[contig] for contig in reference.contigs if contig in found}, notes

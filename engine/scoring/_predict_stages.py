@@ -142,17 +142,23 @@ class PredictStages:
 
     def answerer(self) -> Answerer:
         """The model, loaded."""
-        from engine.scoring._predictor import Predictor
-
-        predictor = Predictor(
-            self.info, device=self.device, precision=self.precision, micro_batch=self.micro_batch, incremental=False
+        predictor = open_predictor(
+            self.info, device=self.device, precision=self.precision, micro_batch=self.micro_batch
         )
-        if predictor.device.type == "cpu":
-            # Equal bytes are promised for one intra-op thread, whoever started this process.
-            import torch
-
-            torch.set_num_threads(1)
         return Answerer(predictor, self.wanted, self.both_strands)
+
+
+def open_predictor(info: ModelInfo, *, device: str, precision: str, micro_batch: int) -> Predictor:
+    """A model, loaded, that answers windows in full."""
+    from engine.scoring._predictor import Predictor
+
+    predictor = Predictor(info, device=device, precision=precision, micro_batch=micro_batch, incremental=False)
+    if predictor.device.type == "cpu":
+        # Equal bytes are promised for one intra-op thread, whoever started this process.
+        import torch
+
+        torch.set_num_threads(1)
+    return predictor
 
 
 def not_kept(columns: pa.Table) -> dict[int, Skipped]:
