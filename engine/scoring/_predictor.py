@@ -4,8 +4,8 @@ What goes through the networks together is fixed by the windows of a call and th
 computed once, windows are grouped by length in order of first appearance and cut into micro-batches. So the same call
 gives the same bytes on the same kind of device with one intra-op thread (which the caller sets).
 
-Networks that give one answer for a whole sequence and take lengths are fed sequences of like length together, padded to
-the longest; padding moves their answers by rounding alone.
+Networks that take lengths are fed sequences of like length together, padded to the longest; padding moves their answers
+by rounding alone. Pairs are fed so too (_pair_predictor.py).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Predictor:
         self._num_tokens = int(getattr(self._encoder, "num_tokens", N_TOKEN + 1))
         self._unknown = int(getattr(self._encoder, "unknown_token", N_TOKEN))
         self._members = [prepared(member, self.device) for member in load_members(info)]
-        self._takes_lengths = _take_lengths(self._members, info)
+        self._takes_lengths = _take_lengths(self._members)
         self._cones = self._open_cones() if incremental else None
         self.refusal = ""
         self._is_proven = is_proven
@@ -136,9 +136,9 @@ class Predictor:
         wanted = self._wanted(heads)
         first_of, places = self._distinct(windows)
         found: list[Outputs] = [{}] * len(first_of)
-        for batch in self._batches([windows[first].shape[0] for first in first_of]):
+        for batch in self._batches([self._length(windows[first]) for first in first_of]):
             stack = self._stack([windows[first_of[one]] for one in batch])
-            lengths = np.array([len(windows[first_of[one]]) for one in batch], np.int64)
+            lengths = np.array([self._length(windows[first_of[one]]) for one in batch], np.int64)
             for one, outputs in zip(batch, self._run(stack, lengths, wanted), strict=True):
                 found[one] = outputs
         return [found[place] for place in places]
@@ -238,15 +238,23 @@ class Predictor:
     def _distinct(self, windows: Sequence[Tokens]) -> tuple[list[int], list[int]]:
         """Index of the first of each distinct window, and for each window which distinct one it is."""
         first_of: list[int] = []
-        known: dict[bytes, int] = {}
+        known: dict[Any, int] = {}
         places = []
         for number, window in enumerate(windows):
             self._check(window, number)
-            place = known.setdefault(window.tobytes(), len(first_of))
+            place = known.setdefault(self._key(window), len(first_of))
             if place == len(first_of):
                 first_of.append(number)
             places.append(place)
         return first_of, places
+
+    def _key(self, window: Tokens) -> Any:
+        """What equal windows share."""
+        return window.tobytes()
+
+    def _length(self, window: Tokens) -> int:
+        """Letters that go through the networks."""
+        return len(window)
 
     def _check(self, window: Tokens, number: int) -> None:
         if window.dtype != np.uint8 or window.ndim != 1:
@@ -287,14 +295,10 @@ class Predictor:
         if batch:
             yield batch
 
-    def _stack(self, windows: Sequence[Tokens]) -> Tokens:
-        """(B, L), padded with the unknown letter."""
-        stack_BL = np.full((len(windows), max(map(len, windows))), self._unknown, np.uint8)
-        for row_L, window in zip(stack_BL, windows, strict=True):
-            row_L[: len(window)] = window
-        return stack_BL
+    def _stack(self, windows: Sequence[Tokens]) -> Any:
+        return padded(windows, self._unknown)
 
-    def _run(self, stack_BL: Tokens, lengths_B: Lengths, wanted: Sequence[str]) -> list[Outputs]:
+    def _run(self, stack_BL: Any, lengths_B: Lengths, wanted: Sequence[str]) -> list[Outputs]:
         """One micro-batch, halved as often as memory asks for it."""
         try:
             return self._run_ensemble(stack_BL, lengths_B, wanted)
@@ -316,19 +320,39 @@ class Predictor:
         halves = slice(None, middle), slice(middle, None)
         return [one for half in halves for one in self._run(stack_BL[half], lengths_B[half], wanted)]
 
-    def _run_ensemble(self, stack_BL: Tokens, lengths_B: Lengths, wanted: Sequence[str]) -> list[Outputs]:
+    def _run_ensemble(self, stack_BL: Any, lengths_B: Lengths, wanted: Sequence[str]) -> list[Outputs]:
         totals: dict[str, torch.Tensor] = {}
-        padded = (lengths_B != stack_BL.shape[1]).any()
         with torch.inference_mode(), numerics(self.device, self.precision):
-            x = self._encoder.tensor(torch.from_numpy(stack_BL).to(self.device))
-            more = {"lengths_B": torch.from_numpy(lengths_B).to(self.device)} if padded else {}
+            inputs = self._inputs(stack_BL, lengths_B)
             for member in self._members:
-                outputs = member(x, **more)
+                outputs = member(*inputs)
                 for head in wanted:
                     value = outputs[head].float()
                     totals[head] = totals[head].add_(value) if head in totals else value.clone()
             means = {head: _host(total.div_(len(self._members))) for head, total in totals.items()}
-        return [{head: means[head][row] for head in wanted} for row in range(len(stack_BL))]
+        return [
+            {head: self._reached(means[head][row], head, lengths_B[row]) for head in wanted}
+            for row in range(len(stack_BL))
+        ]
+
+    def _inputs(self, stack_BL: Any, lengths_B: Lengths) -> tuple[Any, ...]:
+        """What a network takes of a micro-batch."""
+        x = self._encoder.tensor(torch.from_numpy(stack_BL).to(self.device))
+        is_padded = bool((lengths_B != stack_BL.shape[1]).any())
+        return (x, torch.from_numpy(lengths_B).to(self.device)) if is_padded else (x,)
+
+    def _reached(self, values: NDArray[np.float32], head: str, length: int) -> NDArray[np.float32]:
+        """Without the positions of padding."""
+        is_long = self._takes_lengths and self.info.heads[head].level == "position"
+        return values[:, : length - self.context_bp] if is_long else values
+
+
+def padded(windows: Sequence[Tokens], unknown: int) -> Tokens:
+    """(B, L), padded with the unknown letter."""
+    stack_BL = np.full((len(windows), max(map(len, windows))), unknown, np.uint8)
+    for row_L, window in zip(stack_BL, windows, strict=True):
+        row_L[: len(window)] = window
+    return stack_BL
 
 
 def average_strands(
@@ -361,10 +385,9 @@ def _refuse_stranded(head: HeadInfo) -> None:
         )
 
 
-def _take_lengths(members: Sequence[torch.nn.Module], info: ModelInfo) -> bool:
-    """Whether the networks can leave padding out: those with one answer for the whole sequence may."""
-    whole = all(head.level == "sequence" for head in info.heads.values())
-    return whole and all("lengths_B" in inspect.signature(member.forward).parameters for member in members)
+def _take_lengths(members: Sequence[torch.nn.Module]) -> bool:
+    """Whether the networks can leave padding out."""
+    return all("lengths_B" in inspect.signature(member.forward).parameters for member in members)
 
 
 def on_device(name: str) -> torch.device:

@@ -19,7 +19,11 @@ from engine.training._split_table import Group, Split
 
 
 class Inputs(Protocol):
-    """What a network sees of a batch, as it goes over the wire: a frozen, picklable object of arrays with B first."""
+    """What a network sees of a batch, as it goes over the wire: a frozen, picklable object of arrays with B first.
+
+    Those of samples that differ in length have `lengths_B`, by which samples of like length are put together, and
+    `taken(order_B)`, the samples at these places.
+    """
 
     def __len__(self) -> int: ...
 
@@ -57,6 +61,15 @@ class Batch:
         """Some of its samples."""
         some = slice(begin, end)
         return Batch(self.inputs.part(begin, end), self.targets[some], self.records_B[some], self.seeds_B[some])
+
+    def by_length(self) -> tuple[Batch, NDArray[np.int64]]:
+        """The same samples, those of like length together so that its parts are padded little; and their places."""
+        lengths_B = getattr(self.inputs, "lengths_B", None)
+        if lengths_B is None:
+            return self, np.arange(len(self))
+        order_B = np.argsort(lengths_B, kind="stable")
+        arrays = (self.targets[order_B], self.records_B[order_B], self.seeds_B[order_B])
+        return Batch(self.inputs.taken(order_B), *arrays), order_B
 
 
 class Held(Protocol):

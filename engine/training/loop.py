@@ -36,6 +36,8 @@ from engine.training._team import Team
 from engine.training._transfer import rates_by_depth
 
 MOMENTUM = 0.9
+# Micro-batches that are read at once and then cut by length.
+_JUDGED_TOGETHER = 8
 
 
 @dataclass
@@ -138,6 +140,7 @@ class Training:
 
     def _step(self, batch: Batch) -> tuple[float, float]:
         """One optimiser step: the mean loss over all workers' samples, and the sum of their weights."""
+        batch, _ = batch.by_length()
         targets = torch.from_numpy(batch.targets).to(self.team.device)
         weights_B = self.setup.task.weights(targets).float()
         weight = self.team.total(weights_B.sum())
@@ -345,14 +348,15 @@ def predict(
     runners = [_Logits(model.eval()) for model in models]
     found = []
     with torch.inference_mode():
-        for begin, end in _parts(plan.num_samples, recipe.micro_batch * size):
+        for begin, end in _parts(plan.num_samples, _JUDGED_TOGETHER * recipe.micro_batch * size):
             ids_B = np.arange(begin + rank, end, size, dtype=np.int64)
-            if len(ids_B):
-                batch = loader.load(ids_B, epoch=0)
+            whole, order_B = loader.load(ids_B, epoch=0).by_length()
+            for first, last in _parts(len(whole), recipe.micro_batch) if len(whole) else ():
+                batch = whole.part(first, last)
                 with memory_told(batch, setup, device=device, place="a judged batch"):
                     tensors = kind.tensors(encoder, batch.inputs, device)
                     each = [forward(one, tensors, device=device, precision=recipe.precision) for one in runners]
-                found.append(_outputs(each, batch, ids_B, setup=setup))
+                found.append(_outputs(each, batch, ids_B[order_B[first:last]], setup=setup))
     return joined(found) if found else _no_outputs(setup)
 
 

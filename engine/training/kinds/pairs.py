@@ -65,6 +65,15 @@ class PairInputs:
         """Some of its samples, padded no more than they need."""
         return PairInputs(self.first.part(begin, end), self.second.part(begin, end))
 
+    @property
+    def lengths_B(self) -> NDArray[np.int64]:
+        """Letters of both members together."""
+        return self.first.lengths_B + self.second.lengths_B
+
+    def taken(self, order_B: NDArray[np.int64]) -> PairInputs:
+        """The samples at these places."""
+        return PairInputs(self.first.taken(order_B), self.second.taken(order_B))
+
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Tokens and lengths of both."""
         sides = {"first": self.first, "second": self.second}

@@ -97,6 +97,10 @@ class SequenceInputs:
         longest = int(self.lengths_B[begin:end].max(initial=1))
         return SequenceInputs(self.tokens_BL[begin:end, :longest], self.lengths_B[begin:end])
 
+    def taken(self, order_B: NDArray[np.int64]) -> SequenceInputs:
+        """The samples at these places."""
+        return SequenceInputs(self.tokens_BL[order_B], self.lengths_B[order_B])
+
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Tokens and lengths."""
         return {"tokens": self.tokens_BL, "lengths": self.lengths_B}
