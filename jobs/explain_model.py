@@ -11,9 +11,9 @@ from engine.interpret._explain_stages import ExplainStages, Method, store_shape
 from engine.interpret._target import Question, check_question
 from engine.models._info import ModelInfo
 from engine.runtime import layout
-from engine.runtime.commit import commit, finished_outcome
 from engine.runtime.install import check_installation
 from engine.runtime.run import PlanLine, Run, RunContext, RunOutcome, open_run
+from engine.runtime.sharded_job import complete
 from engine.scoring._predict_stages import PredictStages
 from engine.training._evaluate_stages import ChosenSplit
 from jobs.predict import execution_of, frozen_spec, sequence_set
@@ -31,16 +31,8 @@ def run(spec: ExplainModelSpec, context: RunContext) -> RunOutcome:
     """
     with open_run(spec.output, job=JOB, context=context) as run:
         job = _planned(spec, context, run)
-        if run.finished():
-            return finished_outcome(run)
-        run.execute(
-            job.stages,
-            schema_name=SCHEMA_NAME,
-            schema_version=tables.EXPLANATIONS_VERSION,
-            execution=job.execution,
-            max_reject_fraction=spec.max_reject_fraction,
-        )
-        return commit(run, finish=job.finish, report=job.report(run), facts=job.facts())
+        table = (SCHEMA_NAME, tables.EXPLANATIONS_VERSION)
+        return complete(run, job, table=table, max_reject_fraction=spec.max_reject_fraction)
 
 
 def plan(spec: ExplainModelSpec, context: RunContext) -> list[PlanLine]:

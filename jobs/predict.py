@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.runtime.commit import commit, finished_outcome
 from engine.runtime.install import check_installation
 from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
+from engine.runtime.sharded_job import complete
 from engine.scoring._finished_rows import FinishedRows, open_finished
 from engine.scoring._predict_job import JOB, SCHEMA_NAME, PredictJob, PredictOptions
 from engine.scoring._predict_stages import PredictStages
@@ -24,16 +24,8 @@ def run(spec: PredictSpec, context: RunContext) -> RunOutcome:
     """
     with open_run(spec.output, job=JOB, context=context) as run:
         job = _planned(spec, context, run)
-        if run.finished():
-            return finished_outcome(run)
-        run.execute(
-            job.stages,
-            schema_name=SCHEMA_NAME,
-            schema_version=tables.PREDICTIONS_VERSION,
-            execution=job.execution,
-            max_reject_fraction=spec.max_reject_fraction,
-        )
-        return commit(run, finish=job.finish, report=job.report(run), facts=job.facts())
+        table = (SCHEMA_NAME, tables.PREDICTIONS_VERSION)
+        return complete(run, job, table=table, max_reject_fraction=spec.max_reject_fraction)
 
 
 def plan(spec: PredictSpec, context: RunContext) -> list[PlanLine]:

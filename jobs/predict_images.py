@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.runtime.commit import commit, finished_outcome
 from engine.runtime.install import check_installation
 from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
+from engine.runtime.sharded_job import complete
 from engine.scoring._finished_rows import open_finished
 from engine.scoring._variant_job import default_workers
 from engine.training._image_set import open_image_set
@@ -24,16 +24,8 @@ def run(spec: PredictImagesSpec, context: RunContext) -> RunOutcome:
     """
     with open_run(spec.output, job=JOB, context=context) as run:
         job = _planned(spec, context, run)
-        if run.finished():
-            return _told(finished_outcome(run))
-        run.execute(
-            job.stages,
-            schema_name=SCHEMA_NAME,
-            schema_version=tables.IMAGE_PREDICTIONS_VERSION,
-            execution=job.execution,
-            max_reject_fraction=spec.max_reject_fraction,
-        )
-        return _told(commit(run, finish=job.finish, report=job.report(run), facts=job.facts()))
+        table = (SCHEMA_NAME, tables.IMAGE_PREDICTIONS_VERSION)
+        return _told(complete(run, job, table=table, max_reject_fraction=spec.max_reject_fraction))
 
 
 def plan(spec: PredictImagesSpec, context: RunContext) -> list[PlanLine]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from engine.errors import InputError
 from engine.io.regions import parse_regions
 from engine.models._info import open_model
-from engine.runtime.commit import commit, finished_outcome
 from engine.runtime.install import check_installation
 from engine.runtime.run import PlanLine, Run, RunContext, RunOutcome, open_run
+from engine.runtime.sharded_job import complete
 from engine.scoring._track_job import JOB, SCHEMA_NAME, TrackJob, TrackOptions
 from engine.scoring._track_stages import TrackStages
 from jobs.predict import execution_of, frozen_spec
@@ -23,16 +23,8 @@ def run(spec: PredictTrackSpec, context: RunContext) -> RunOutcome:
     """
     with open_run(spec.output, job=JOB, context=context) as run:
         job = _planned(spec, context, run)
-        if run.finished():
-            return finished_outcome(run)
-        run.execute(
-            job.stages,
-            schema_name=SCHEMA_NAME,
-            schema_version=tables.TRACK_TILES_VERSION,
-            execution=job.execution,
-            max_reject_fraction=spec.max_reject_fraction,
-        )
-        return commit(run, finish=job.finish, report=job.report(run), facts=job.facts())
+        table = (SCHEMA_NAME, tables.TRACK_TILES_VERSION)
+        return complete(run, job, table=table, max_reject_fraction=spec.max_reject_fraction)
 
 
 def plan(spec: PredictTrackSpec, context: RunContext) -> list[PlanLine]:
