@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from engine.scoring._predictor import Predictor
 
 Tokens = NDArray[np.uint8]
+Window = Tokens | tuple[Tokens, Tokens]
 Outputs = dict[str, Values]
 # Columns of a sequence set that every row of predictions keeps; `state` and `reason` are then its own.
 KEPT_COLUMNS = tuple(name for name in tables.PREDICTIONS.names if name not in ("state", "reason"))
+# What rows of pairs keep beside.
+PAIR_COLUMNS = ("second_id",)
 WEIGHT = "length"
 
 
@@ -49,12 +52,12 @@ class SequenceBatch:
 
     Attributes:
         columns: what the output keeps of the set, all rows in order.
-        tokens: of the rows to predict, by row.
+        tokens: of the rows to predict, by row; of a pair those of both members.
         skipped: why the others are not predicted, by row; with `tokens` disjoint and complete.
     """
 
     columns: pa.Table
-    tokens: Mapping[int, Tokens]
+    tokens: Mapping[int, Window]
     skipped: Skips
 
 
@@ -84,6 +87,16 @@ class PredictStages:
         return open_model(self.model)
 
     @property
+    def reads_pairs(self) -> bool:
+        """Whether the model takes pairs."""
+        return reads_pairs(self.info)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Columns of the set that every row of predictions keeps."""
+        return (*KEPT_COLUMNS, *(PAIR_COLUMNS if self.reads_pairs else ()))
+
+    @property
     def wanted(self) -> tuple[str, ...]:
         """Names of the heads, checked by `check`."""
         return self.heads or tuple(self.info.heads)
@@ -99,16 +112,26 @@ class PredictStages:
             if name not in self.info.heads:
                 fix = f"it has: {', '.join(self.info.heads)}"
                 raise InputError(f"model {self.info.name!r} has no head {name!r}", where="heads", fix=fix)
-        read = str(getattr(self.encoder(), "alphabet", "dna"))
-        held = str(self.sequences.facts.get("alphabet", read))
-        # RNA is kept as A, C, G, T.
-        if read != held.replace("rna", "dna"):
-            what = f"the set holds {held}, the model's encoder {self.info.encoder['name']!r} reads {read}"
-            raise InputError(what, where=self.sequences.uri, fix="use a model or a set of the same letters")
+        read = self._checked_letters("alphabet")
+        if self.reads_pairs:
+            if "second_alphabet" not in self.sequences.facts:
+                fix = "make it with --second, or use a model of sequences"
+                raise InputError("the set holds no pairs, which the model takes", where=self.sequences.uri, fix=fix)
+            self._checked_letters("second_alphabet")
         stranded = [name for name in self.wanted if self.info.heads[name].symmetry == "stranded"]
         if self.both_strands and (read != "dna" or stranded):
             what = f"head {stranded[0]!r} reads one strand only" if stranded else f"{read} has one strand only"
             raise InputError(f"{what} and cannot be averaged over both", where=where, fix="leave both_strands out")
+
+    def _checked_letters(self, which: str) -> str:
+        """The letters that the encoder reads, which must be those of the set."""
+        read = str(getattr(self.encoder(), which, "dna"))
+        held = str(self.sequences.facts.get(which, read))
+        # RNA is kept as A, C, G, T.
+        if read != held.replace("rna", "dna"):
+            what = f"the set holds {held}, the model's encoder {self.info.encoder['name']!r} reads {read}"
+            raise InputError(what, where=self.sequences.uri, fix="use a model or a set of the same letters")
+        return read
 
     def encoder(self) -> Any:
         """The model's encoder."""
@@ -126,11 +149,20 @@ class PredictStages:
 
     def schema(self) -> pa.Schema:
         """Columns of the table."""
-        return pa.schema([*tables.PREDICTIONS, *head_fields(self.info, self.wanted)])
+        return pa.schema([*self.row_fields(), *head_fields(self.info, self.wanted)])
+
+    def row_fields(self) -> list[pa.Field]:
+        """Columns of the table before those of the heads."""
+        more = [tables.SEQUENCES.field(name) for name in PAIR_COLUMNS] if self.reads_pairs else []
+        return [*tables.PREDICTIONS, *more]
+
+    def read_columns(self) -> list[str]:
+        """Columns of the set that are read."""
+        return [*self.kept, "sequence", *(["second"] if self.reads_pairs else []), "state"]
 
     def source(self) -> RowSource:
         """The set as a plannable input."""
-        return RowSource(self.sequences, [*KEPT_COLUMNS, "sequence", "state"], weight=WEIGHT)
+        return RowSource(self.sequences, self.read_columns(), weight=WEIGHT)
 
     def open_reader(self) -> Callable[[Shard], SequenceBatch]:
         """See runtime.stages.Stages."""
@@ -148,11 +180,19 @@ class PredictStages:
         return Answerer(predictor, self.wanted, self.both_strands)
 
 
+def reads_pairs(info: ModelInfo) -> bool:
+    """Whether a model takes pairs."""
+    made = registry.component("models", info.architecture)
+    return str(getattr(made, "kind", "sequences")) == "pairs"
+
+
 def open_predictor(info: ModelInfo, *, device: str, precision: str, micro_batch: int) -> Predictor:
-    """A model, loaded, that answers windows in full."""
+    """A model, loaded, that answers windows, or pairs, in full."""
+    from engine.scoring._pair_predictor import PairPredictor
     from engine.scoring._predictor import Predictor
 
-    predictor = Predictor(info, device=device, precision=precision, micro_batch=micro_batch, incremental=False)
+    cls = PairPredictor if reads_pairs(info) else Predictor
+    predictor = cls(info, device=device, precision=precision, micro_batch=micro_batch, incremental=False)
     if predictor.device.type == "cpu":
         # Equal bytes are promised for one intra-op thread, whoever started this process.
         import torch
@@ -187,16 +227,18 @@ class BatchReader:
     def __call__(self, shard: Shard) -> SequenceBatch:
         table = self.source.read(shard)
         skipped = self.skip(table)
-        tokens: dict[int, Tokens] = {}
-        for row, text in enumerate(table["sequence"].to_pylist()):
+        tokens: dict[int, Window] = {}
+        texts = [table[name].to_pylist() for name in ("sequence", "second") if name in table.column_names]
+        for row, members in enumerate(zip(*texts, strict=True)):
             if row in skipped:
                 continue
-            odd = self._odd(len(text))
+            odd = self._odd(len(members[0]))
             if odd is None:
-                tokens[row] = self.encoder.encode(text)
+                tokens[row] = self.encoder.encode(*members)
             else:
                 skipped[row] = odd
-        return SequenceBatch(table.drop_columns(["sequence", "state"]), tokens, skipped)
+        left = [name for name in ("sequence", "second", "state") if name in table.column_names]
+        return SequenceBatch(table.drop_columns(left), tokens, skipped)
 
     def _odd(self, length: int) -> Skipped | None:
         shortest, longest = self.limits
@@ -219,7 +261,7 @@ class Answerer:
 
     def __call__(self, batch: SequenceBatch) -> dict[int, Outputs]:
         """Outputs of the rows to predict, by row."""
-        ask = self.predictor.predict_both_strands if self.both_strands else self.predictor.predict
+        ask: Any = self.predictor.predict_both_strands if self.both_strands else self.predictor.predict
         return dict(zip(batch.tokens, ask(list(batch.tokens.values()), heads=self.heads), strict=True))
 
     def halved(self) -> int:

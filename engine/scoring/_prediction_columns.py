@@ -5,9 +5,10 @@ only channel has its name). One that ends in softmax has two more: HEAD_predicte
 probability (the first of equals), and HEAD_probability, that probability; one that ends in sigmoid has HEAD_predicted,
 the list of its channels above one half.
 
-A head with a value for every position has a column of lists per channel: value i of a list belongs to letter
-i + context_bp // 2 of the sequence, so a list is context_bp shorter than its sequence. Lists may differ in length,
-which an array in Zarr may not, and stay beside the record that they are of.
+A head with a value for every position has a column of lists per channel: value i of a list belongs to letter i +
+context_bp // 2 of the sequence, so a list is context_bp shorter than its sequence. One that ends in softmax over
+channels of one letter each, as of residue states, has HEAD_predicted too: a letter for each position. Lists may differ
+in length, which an array in Zarr may not, and stay beside the record that they are of.
 
 Shape letters: N rows, C channels, L outputs of a row.
 """
@@ -59,7 +60,9 @@ def columns_of(head: HeadInfo, context_bp: int = 0) -> list[pa.Field]:
     told = f"; {head.meaning}" if head.meaning else ""
     if head.level == "position":
         doc = f"channel {{}}, value i of letter i + {context_bp // 2}{told}"
-        return [field(value_column(head, one), pa.list_(pa.float32()), doc.format(one)) for one in head.channels]
+        lists = [field(value_column(head, one), pa.list_(pa.float32()), doc.format(one)) for one in head.channels]
+        told = "for each position the channel with the highest probability, the first of equals"
+        return [*lists, field(predicted_column(head), pa.string(), told)] if has_letters(head) else lists
     made = [field(value_column(head, one), pa.float32(), f"channel {one}{told}") for one in head.channels]
     if head.activation == "softmax":
         made.append(field(predicted_column(head), pa.string(), "channel with the highest probability"))
@@ -67,6 +70,12 @@ def columns_of(head: HeadInfo, context_bp: int = 0) -> list[pa.Field]:
     if head.activation == "sigmoid":
         made.append(field(predicted_column(head), pa.list_(pa.string()), "channels above one half"))
     return made
+
+
+def has_letters(head: HeadInfo) -> bool:
+    """Whether what a head tells of each position is one letter."""
+    letters = all(len(one) == 1 and "!" <= one <= "~" for one in head.channels)
+    return head.level == "position" and head.activation == "softmax" and letters
 
 
 def head_arrays(head: HeadInfo, outputs: Sequence[Values | None]) -> list[pa.Array]:
@@ -105,4 +114,9 @@ def _list_arrays(head: HeadInfo, outputs: Sequence[Values | None]) -> list[pa.Ar
     mask = pa.array([one is None for one in outputs], pa.bool_())
     whole = [one for one in outputs if one is not None]
     values_CL = np.concatenate(whole, axis=1) if whole else np.zeros((len(head.channels), 0), np.float32)
-    return [pa.ListArray.from_arrays(offsets, pa.array(values_L), mask=mask) for values_L in values_CL]
+    made = [pa.ListArray.from_arrays(offsets, pa.array(values_L), mask=mask) for values_L in values_CL]
+    if has_letters(head):
+        letters = np.frombuffer("".join(head.channels).encode(), np.uint8)
+        texts = [None if one is None else letters[one.argmax(axis=0)].tobytes().decode() for one in outputs]
+        made.append(pa.array(texts, pa.string()))
+    return made

@@ -29,6 +29,7 @@ from engine.storage.store import Store
 from engine.training import _evaluation_card, _evaluation_report
 from engine.training._evaluate_stages import EvaluateStages, truth_column, truths, values_of
 from engine.training._evaluation import (
+    AnyJudged,
     Bootstrap,
     Figure,
     Judged,
@@ -39,6 +40,7 @@ from engine.training._evaluation import (
     length_bins,
     reliability,
 )
+from engine.training._position_evaluation import JudgedPositions, counted
 from schemas import states, tables
 
 JOB = "evaluate_model"
@@ -47,7 +49,6 @@ SCHEMA_NAME = "evaluation_rows"
 RESULT_VERSION = 1
 METRICS, METRICS_JSON, CARD = "metrics.parquet", "metrics.json", "model_card.md"
 RESULTS = (METRICS, METRICS_JSON, CARD)
-AUDIT_COLUMNS = ("group", "label", "contig", "strand", "length")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Evaluation:
         confusion: (K, K), truth in rows; None unless the head tells classes.
     """
 
-    judged: Judged
+    judged: AnyJudged
     figures: list[Figure]
     reliability: tuple[Reliability, ...]
     confusion: list[list[int]] | None
@@ -137,7 +138,8 @@ class EvaluateJob:
         """What makes the figures look better than they are."""
         stages = self.stages
         trained = self._training_data()
-        if stages.sequences.digest not in {one.get("sequences") for one in trained if isinstance(one, dict)}:
+        seen = {one.get(kind) for one in trained if isinstance(one, dict) for kind in ("sequences", "pairs")}
+        if stages.sequences.digest not in seen:
             return []
         if stages.split is None:
             return ["the model was trained on rows of this set: give a split file, and judge its test rows"]
@@ -223,7 +225,7 @@ class EvaluateJob:
         """All figures, computed once."""
         if self._evaluation is None:
             judged = judged_of(parts.tables(), self.stages, self.options)
-            has_classes = judged.kind == "classes"
+            has_classes = judged.kind in ("classes", "positions")
             self._evaluation = Evaluation(
                 judged,
                 evaluate(judged, self.options.bootstrap),
@@ -273,7 +275,7 @@ class EvaluateJob:
         }
 
 
-def judged_of(parts: Iterable[pa.Table], stages: EvaluateStages, options: EvaluateOptions) -> Judged:
+def judged_of(parts: Iterable[pa.Table], stages: EvaluateStages, options: EvaluateOptions) -> AnyJudged:
     """The scored rows of the parts, with truth, groups and clusters.
 
     Raises:
@@ -283,20 +285,33 @@ def judged_of(parts: Iterable[pa.Table], stages: EvaluateStages, options: Evalua
     values, truth, columns = [], [], []
     for table in parts:
         scored = table.filter(pc.equal(table["state"], states.SCORED))
-        values.append(values_of(scored, head))
-        truth.append(truths(scored[truth_column(head)], head))
-        columns.append(scored.select(wanted))
+        if head.level == "position":
+            counts_NKK, bins_NH3 = counted(scored, head)
+            values.append(counts_NKK)
+            truth.append(bins_NH3)
+        else:
+            values.append(values_of(scored, head))
+            truth.append(truths(scored[truth_column(head)], head))
+        columns.append(_selected(scored, wanted, where=stages.sequences.uri))
     if not values or not sum(map(len, values)):
         what = "no row is judged: none of the set has a truth and an output"
         raise InputError(what, where=stages.sequences.uri, fix="rejects/ in the output and the split say why")
     kept = pa.concat_tables(columns)
-    return Judged(
-        head,
-        np.concatenate(values),
-        np.concatenate(truth),
-        {name: _group_values(kept[name], name) for name in options.audit},
-        None if options.cluster is None else _clusters(kept[options.cluster]),
-    )
+    groups = {name: _group_values(kept[name], name) for name in options.audit}
+    clusters = None if options.cluster is None else _clusters(kept[options.cluster])
+    both = np.concatenate(values), np.concatenate(truth)
+    if head.level == "position":
+        return JudgedPositions(head, *both, groups, clusters)
+    is_pairs = "second_alphabet" in stages.sequences.facts
+    return Judged(head, *both, groups, clusters, ranks_pairs=is_pairs, censored_at=stages.censored_at())
+
+
+def _selected(table: pa.Table, names: list[str], *, where: str) -> pa.Table:
+    """The columns of the audit and of the clusters."""
+    absent = next((name for name in names if name not in table.column_names), None)
+    if absent is not None:
+        raise InputError(f"the set has no {absent}: its records are no pairs", where=where, fix="leave it out")
+    return table.select(names)
 
 
 def _group_values(column: pa.ChunkedArray, name: str) -> list[str | None]:

@@ -18,6 +18,7 @@ from engine.runtime.stages import ShardOutput
 from engine.scoring._finished_rows import FinishedRows, RowSource
 from engine.scoring._predict_stages import (
     KEPT_COLUMNS,
+    PAIR_COLUMNS,
     WEIGHT,
     BatchReader,
     BatchScorer,
@@ -28,8 +29,10 @@ from engine.scoring._predict_stages import (
     rows_table,
     shard_output,
 )
-from engine.scoring._prediction_columns import columns_of, value_column
+from engine.scoring._prediction_columns import columns_of, has_letters, value_column
 from engine.training._evaluation import Kind, kind_of
+from engine.training._position_evaluation import TRUTH as POSITION_TRUTH
+from engine.training._position_evaluation import odd_positions
 from engine.training._sequence_set import SequenceSet
 from engine.training._split_table import SplitTable
 from schemas import states, tables
@@ -58,6 +61,8 @@ class ChosenSplit:
 
 def truth_column(head: HeadInfo) -> str:
     """Which column of a set holds the truth of a head."""
+    if kind_of(head) == "positions":
+        return POSITION_TRUTH
     if kind_of(head) == "classes":
         return "label"
     return "target" if len(head.channels) == 1 else "targets"
@@ -75,6 +80,8 @@ def truths(column: Any, head: HeadInfo) -> NDArray[Any]:
 def odd_truth(value: Any, head: HeadInfo) -> tuple[str, str] | None:
     """Reason code and sentence where a row cannot be judged by this truth."""
     kind: Kind = kind_of(head)
+    if kind == "positions":
+        return odd_positions(value, head)
     if kind == "classes":
         if value is None:
             return "missing_label", "the record has no label"
@@ -153,13 +160,28 @@ class EvaluateStages:
     split: ChosenSplit | None = None
 
     def schema(self) -> pa.Schema:
-        """Columns of the table: PREDICTIONS, the truth, those of the head."""
-        return pa.schema([*tables.PREDICTIONS, *tables.TRUTHS, *columns_of(self.head)])
+        """Columns of the table: PREDICTIONS, what tells pairs apart, the truth, those of the head."""
+        more = [tables.SEQUENCES.field(name) for name in self.more_columns()]
+        context_bp = 0 if self.model is None else self.model.info.context_bp
+        return pa.schema([*tables.PREDICTIONS, *more, *columns_of(self.head, context_bp)])
+
+    def more_columns(self) -> list[str]:
+        """Columns of the set that are kept beside those of every prediction."""
+        is_pairs = "second_alphabet" in self.sequences.facts
+        positions = [POSITION_TRUTH] if self.head.level == "position" else []
+        return [*(PAIR_COLUMNS if is_pairs else ()), *TRUTH_COLUMNS, *positions]
 
     def source(self) -> RowSource:
         """The set as a plannable input."""
-        columns = [*KEPT_COLUMNS, *TRUTH_COLUMNS, "sequence", "state"]
-        return RowSource(self.sequences, columns, weight=WEIGHT)
+        read = ["sequence", "second"] if self.model is not None and self.model.reads_pairs else ["sequence"]
+        return RowSource(self.sequences, [*KEPT_COLUMNS, *self.more_columns(), *read, "state"], weight=WEIGHT)
+
+    def censored_at(self) -> float | None:
+        """Of a model of pairs: the number that stands for nothing seen."""
+        task = None if self.model is None else self.model.info.extra.get("task")
+        known = task[1] if isinstance(task, list) and len(task) == 2 and isinstance(task[1], dict) else {}
+        value = known.get("censored_at")
+        return float(value) if isinstance(value, int | float) else None
 
     def choice(self) -> RowChoice:
         """Which rows are judged; reads the split file."""
@@ -179,7 +201,7 @@ class EvaluateStages:
     def open_scorer(self) -> Callable[[Any], ShardOutput]:
         """See runtime.stages.Stages."""
         if self.model is None:
-            return FormerScorer(self.schema())
+            return FormerScorer(self.schema(), len(columns_of(self.head)))
         return BatchScorer(self.model.answerer(), [self.head], self.schema())
 
 
@@ -218,14 +240,14 @@ class FormerReader:
 
 @dataclass(frozen=True)
 class FormerScorer:
-    """Builds the table of a shard from predictions that are there."""
+    """Builds the table of a shard from predictions that are there, the last `num` columns of the schema."""
 
     schema: pa.Schema
+    num: int
 
     def __call__(self, batch: SequenceBatch) -> ShardOutput:
         kept = pa.array([row not in batch.skipped for row in range(batch.columns.num_rows)])
-        first = [*tables.PREDICTIONS.names, *TRUTH_COLUMNS]
-        names = [name for name in self.schema.names if name not in first]
+        names = self.schema.names[len(self.schema.names) - self.num :]
         arrays = [
             pc.if_else(kept, batch.columns[name].combine_chunks(), pa.scalar(None, self.schema.field(name).type))
             for name in names
@@ -249,7 +271,7 @@ def chosen_head(heads: list[HeadInfo], name: str | None, *, where: str) -> HeadI
     """The head of this name, or the only one.
 
     Raises:
-        InputError: no such head, several and none named, or one with a value for every position.
+        InputError: no such head, several and none named, or one with values of positions that are no classes.
     """
     known = ", ".join(one.name for one in heads)
     if name is None and len(heads) > 1:
@@ -257,7 +279,7 @@ def chosen_head(heads: list[HeadInfo], name: str | None, *, where: str) -> HeadI
     found = [one for one in heads if name in (None, one.name)]
     if not found:
         raise InputError(f"there is no head {name!r}", where=where, fix=f"it has: {known}")
-    if found[0].level == "position":
-        what = f"head {found[0].name!r} has a value for every position, and a sequence set one truth for each sequence"
-        raise InputError(what, where=where, fix="judge a head for the whole sequence")
+    if found[0].level == "position" and not has_letters(found[0]):
+        what = f"head {found[0].name!r} has a value for every position, yet not of classes named by one letter each"
+        raise InputError(what, where=where, fix="judge a head for the whole sequence, or one that tells letters")
     return found[0]

@@ -24,14 +24,18 @@ from engine.scoring._metrics import (
     Statistic,
     auroc_statistic,
     bootstrap,
+    concordance_statistic,
     interval,
     pearson_statistic,
     spearman_statistic,
 )
 from engine.training import _metrics
+from engine.training._class_figures import f1, macro_of, precision, recall, second_of
+from engine.training._position_evaluation import JudgedPositions
+from engine.training.tasks.pair_regression import is_seen
 from schemas import tables
 
-Kind = Literal["classes", "labels", "numbers"]
+Kind = Literal["classes", "labels", "numbers", "positions"]
 Bools = NDArray[np.bool_]
 ALL, CLASS, GROUP = "all", "class", "group"
 # A cell of fewer rows has no figures: they would say more of single rows than of the model.
@@ -43,6 +47,8 @@ MOST_INTERVALS = 50
 
 def kind_of(head: HeadInfo) -> Kind:
     """What a head tells."""
+    if head.level == "position":
+        return "positions"
     if head.activation == "softmax":
         return "classes"
     return "labels" if head.activation == "sigmoid" else "numbers"
@@ -58,6 +64,8 @@ class Judged:
         truth: (N,) int64 number of the class, or (N, K) float64.
         groups: for each column of the audit, each row's value; None where it has none.
         clusters: rows that share a number are drawn together; None draws single rows.
+        ranks_pairs: numbers are of pairs of molecules, whose concordance index is told too.
+        censored_at: the number that stands for nothing seen; the index is then told without such rows as well.
     """
 
     head: HeadInfo
@@ -65,11 +73,22 @@ class Judged:
     truth: NDArray[Any]
     groups: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     clusters: Ints | None = None
+    ranks_pairs: bool = False
+    censored_at: float | None = None
 
     @property
     def size(self) -> int:
         """N."""
         return len(self.values_NK)
+
+    @property
+    def num_truths(self) -> int:
+        """N: a row has one."""
+        return self.size
+
+    def num_positive(self) -> Ints | None:
+        """(K,) rows of each class or label; None where there is none."""
+        return None if self.kind == "numbers" else self.positives().sum(axis=0)
 
     @property
     def kind(self) -> Kind:
@@ -86,7 +105,9 @@ class Judged:
     def rows(self, chosen_N: Bools) -> Judged:
         """Some of the rows, without their groups."""
         clusters = None if self.clusters is None else np.unique(self.clusters[chosen_N], return_inverse=True)[1]
-        return Judged(self.head, self.values_NK[chosen_N], self.truth[chosen_N], clusters=clusters)
+        return replace(
+            self, values_NK=self.values_NK[chosen_N], truth=self.truth[chosen_N], groups={}, clusters=clusters
+        )
 
 
 @dataclass(frozen=True)
@@ -138,14 +159,19 @@ class Reliability:
     observed: float
 
 
-def overall_statistics(judged: Judged) -> dict[str, Statistic]:
+AnyJudged = Judged | JudgedPositions
+
+
+def overall_statistics(judged: AnyJudged) -> dict[str, Statistic]:
     """Metrics over all classes, labels or numbers together, by name."""
+    if isinstance(judged, JudgedPositions):
+        return judged.overall()
     if judged.kind == "classes":
         called_N, num = judged.values_NK.argmax(axis=1), judged.values_NK.shape[1]
         by_class = _metrics.class_statistics(judged.truth, called_N, num)
         macro = {
-            f"{name}_macro": _of_confusion(judged.truth, called_N, num, _macro(figure))
-            for name, figure in (("precision", _precision), ("recall", _recall))
+            f"{name}_macro": _of_confusion(judged.truth, called_N, num, macro_of(figure))
+            for name, figure in (("precision", precision), ("recall", recall))
         }
         ranked = _metrics.ranking_statistics(judged.values_NK, judged.positives())
         calibration = _metrics.calibration_statistic(*confidence(judged))
@@ -156,25 +182,28 @@ def overall_statistics(judged: Judged) -> dict[str, Statistic]:
     return {name: _metrics.mean_of([one[name] for one in each]) for name in each[0]}
 
 
-def channel_statistics(judged: Judged, channel: int) -> dict[str, Statistic]:
+def channel_statistics(judged: AnyJudged, channel: int) -> dict[str, Statistic]:
     """Metrics of one class against the rest, one label, or one number."""
+    if isinstance(judged, JudgedPositions):
+        return judged.channel(channel)
     value_N = judged.values_NK[:, channel]
     if judged.kind == "numbers":
-        return _number_statistics(value_N, np.asarray(judged.truth[:, channel], np.float64))
+        truth_N = np.asarray(judged.truth[:, channel], np.float64)
+        return {**_number_statistics(value_N, truth_N), **_pair_statistics(judged, value_N, truth_N)}
     positive_N = judged.positives()[:, channel]
     if judged.kind == "classes":
         called_N = judged.values_NK.argmax(axis=1) == channel
     else:
         called_N = value_N > 0.5
-    truth_N, said_N = positive_N.astype(np.int64), called_N.astype(np.int64)
+    one_N, said_N = positive_N.astype(np.int64), called_N.astype(np.int64)
     found = {
-        name: _of_confusion(truth_N, said_N, 2, _second(figure))
-        for name, figure in (("precision", _precision), ("recall", _recall), ("f1", _f1))
+        name: _of_confusion(one_N, said_N, 2, second_of(figure))
+        for name, figure in (("precision", precision), ("recall", recall), ("f1", f1))
     }
     found["auroc"] = auroc_statistic(value_N, positive_N)
     found["auprc"] = _metrics.auprc_statistic(value_N, positive_N)
     if judged.kind == "labels":
-        both = _metrics.class_statistics(truth_N, said_N, 2)
+        both = _metrics.class_statistics(one_N, said_N, 2)
         found = {"accuracy": both["accuracy"], **found, "mcc": both["mcc"]}
         found["calibration_error"] = _metrics.calibration_statistic(value_N, positive_N)
     return found
@@ -200,44 +229,19 @@ def _number_statistics(value_N: Floats, truth_N: Floats) -> dict[str, Statistic]
     }
 
 
+def _pair_statistics(judged: Judged, value_N: Floats, truth_N: Floats) -> dict[str, Statistic]:
+    """The concordance index of pairs."""
+    if not judged.ranks_pairs:
+        return {}
+    found = {"concordance": concordance_statistic(value_N, truth_N)}
+    if judged.censored_at is not None:
+        seen_N = is_seen(truth_N, judged.censored_at)
+        found["concordance_uncensored"] = concordance_statistic(value_N, truth_N, among=seen_N)
+    return found
+
+
 def _of_confusion(truth_N: Ints, called_N: Ints, num: int, figure: Any) -> Statistic:
     return lambda weights_N: figure(_metrics.confusion(truth_N, called_N, num, weights_N))
-
-
-def _share(part_K: Floats, whole_K: Floats) -> Floats:
-    """0 where there is no whole, as is the custom."""
-    return np.divide(part_K, whole_K, out=np.zeros_like(part_K), where=whole_K > 0)
-
-
-def _precision(counts_KK: Floats) -> Floats:
-    return _share(np.diag(counts_KK), counts_KK.sum(axis=0))
-
-
-def _recall(counts_KK: Floats) -> Floats:
-    return _share(np.diag(counts_KK), counts_KK.sum(axis=1))
-
-
-def _f1(counts_KK: Floats) -> Floats:
-    return _share(2 * np.diag(counts_KK), counts_KK.sum(axis=0) + counts_KK.sum(axis=1))
-
-
-def _macro(figure: Any) -> Any:
-    """Mean over the classes that are true or predicted somewhere."""
-
-    def of(counts_KK: Floats) -> float:
-        seen_K = counts_KK.sum(axis=0) + counts_KK.sum(axis=1) > 0
-        return float(figure(counts_KK)[seen_K].mean()) if seen_K.any() else float("nan")
-
-    return of
-
-
-def _second(figure: Any) -> Any:
-    """Of the positive one of two; no value where it is neither true nor predicted anywhere."""
-
-    def of(counts_KK: Floats) -> float:
-        return float(figure(counts_KK)[1]) if counts_KK[1].sum() + counts_KK[:, 1].sum() > 0 else float("nan")
-
-    return of
 
 
 def confidence(judged: Judged) -> tuple[Floats, Bools]:
@@ -247,10 +251,15 @@ def confidence(judged: Judged) -> tuple[Floats, Bools]:
     return judged.values_NK.ravel(), judged.positives().ravel()
 
 
-def reliability(judged: Judged) -> tuple[Reliability, ...]:
+def reliability(judged: AnyJudged) -> tuple[Reliability, ...]:
     """The bins that the calibration error sums over, those that hold rows."""
-    confidence_N, is_right_N = confidence(judged)
     width = 1 / _metrics.NUM_BINS
+    if isinstance(judged, JudgedPositions):
+        return tuple(
+            Reliability(number * width, (number + 1) * width, num, told, right)
+            for number, num, told, right in judged.reliability()
+        )
+    confidence_N, is_right_N = confidence(judged)
     bin_N = np.clip((confidence_N * _metrics.NUM_BINS).astype(np.int64), 0, _metrics.NUM_BINS - 1)
     found = []
     for number in np.unique(bin_N).tolist():
@@ -260,8 +269,10 @@ def reliability(judged: Judged) -> tuple[Reliability, ...]:
     return tuple(found)
 
 
-def confusion(judged: Judged) -> Ints:
-    """(K, K) rows, truth in rows and prediction in columns."""
+def confusion(judged: AnyJudged) -> Ints:
+    """(K, K) rows, or positions, truth in rows and prediction in columns."""
+    if isinstance(judged, JudgedPositions):
+        return judged.confusion()
     called_N = judged.values_NK.argmax(axis=1)
     return _metrics.confusion(judged.truth, called_N, judged.values_NK.shape[1]).astype(np.int64)
 
@@ -274,10 +285,10 @@ class Bootstrap:
     seed: int = 0
 
 
-def evaluate(judged: Judged, how: Bootstrap) -> list[Figure]:
+def evaluate(judged: AnyJudged, how: Bootstrap) -> list[Figure]:
     """Figures over all rows, by class and by group; groups with most rows first, lengths by size."""
     figures = _figures(judged, overall_statistics(judged), how, scope=ALL)
-    positives_K = None if judged.kind == "numbers" else judged.positives().sum(axis=0)
+    positives_K = judged.num_positive()
     for channel, name in enumerate(judged.head.channels):
         if len(judged.head.channels) == 1:
             break  # the same figures again
@@ -289,7 +300,7 @@ def evaluate(judged: Judged, how: Bootstrap) -> list[Figure]:
     return figures
 
 
-def _of_groups(judged: Judged, column: str, values: Sequence[str | None], how: Bootstrap) -> list[Figure]:
+def _of_groups(judged: AnyJudged, column: str, values: Sequence[str | None], how: Bootstrap) -> list[Figure]:
     named = np.array(["" if value is None else value for value in values], dtype=object)
     sizes = Counter(named.tolist())
     figures = []
@@ -307,7 +318,7 @@ def _shortest(name: str) -> int:
 
 
 def _figures(
-    judged: Judged,
+    judged: AnyJudged,
     statistics: Mapping[str, Statistic],
     how: Bootstrap,
     *,

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.scoring._page import count, real
-from engine.training._evaluation import ALL, CLASS, GROUP, Figure, Judged
+from engine.training._evaluation import ALL, CLASS, GROUP, AnyJudged, Figure
 
 MAX_GROUPS = 30
 
 
-def card(judged: Judged, figures: Sequence[Figure], facts: Mapping[str, Any]) -> str:
+def card(judged: AnyJudged, figures: Sequence[Figure], facts: Mapping[str, Any]) -> str:
     """The text."""
     splits = facts["split"]
     rows = f"{count(judged.size)} rows of " + (f"the split {', '.join(splits)}" if splits else "the whole set")

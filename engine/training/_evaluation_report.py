@@ -17,8 +17,9 @@ from engine.scoring import _svg
 from engine.scoring._metrics import roc_curve
 from engine.scoring._page import Number, count, entries, real, render_page, share
 from engine.scoring._predict_report import counts_of
-from engine.training._evaluation import ALL, CLASS, GROUP, SMALL_CELL, Bootstrap, Figure, Judged, Reliability
+from engine.training._evaluation import ALL, CLASS, GROUP, SMALL_CELL, AnyJudged, Bootstrap, Figure, Judged, Reliability
 from engine.training._metrics import NUM_BINS, precision_recall_curve
+from engine.training._position_evaluation import JudgedPositions
 from schemas import states
 
 MAX_GROUPS = 30
@@ -29,6 +30,7 @@ _MAX_POINTS = 3000
 _MAX_CURVE_POINTS = 500
 METRIC_LABELS = {
     "accuracy": "Accuracy",
+    "accuracy_per_sample": "Accuracy, mean over sequences",
     "precision_macro": "Precision (macro)",
     "recall_macro": "Recall (macro)",
     "f1_macro": "F1 (macro)",
@@ -44,8 +46,10 @@ METRIC_LABELS = {
     "r2": "R²",
     "mse": "Mean squared error",
     "mae": "Mean absolute error",
+    "concordance": "Concordance index",
+    "concordance_uncensored": "Concordance index, uncensored",
 }
-_NAMES = {"classes": "class", "labels": "label", "numbers": "number"}
+_NAMES = {"classes": "class", "labels": "label", "numbers": "number", "positions": "state"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Page:
         cluster: column whose values were drawn together.
     """
 
-    judged: Judged
+    judged: AnyJudged
     figures: Sequence[Figure]
     reliability: Sequence[Reliability]
     confusion: list[list[int]] | None
@@ -92,7 +96,8 @@ def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]
         records=counts_of(by_state, ordered),
         overall=[_card(one) for one in page.figures if one.scope == ALL],
         kind=_NAMES[judged.kind],
-        classes=_table([one for one in page.figures if one.scope == CLASS], judged.size),
+        truths="positions" if judged.kind == "positions" else "rows",
+        classes=_table([one for one in page.figures if one.scope == CLASS], judged.num_truths),
         confusion=_confusion(page),
         drawings=_drawings(page),
         audits=[
@@ -163,6 +168,8 @@ def _confusion(page: Page) -> dict[str, Any] | None:
 
 def _drawings(page: Page) -> list[dict[str, Any]]:
     judged = page.judged
+    if isinstance(judged, JudgedPositions):
+        return [_reliability(page)]
     if judged.kind == "numbers":
         return _scatters(judged)
     return [*_curves(page), _reliability(page)]
@@ -194,7 +201,9 @@ def _scatters(judged: Judged) -> list[dict[str, Any]]:
 
 def _curves(page: Page) -> list[dict[str, Any]]:
     """ROC and precision-recall curves of the classes or labels with most rows, of two classes the second."""
-    judged, positive_NK = page.judged, page.judged.positives()
+    judged = page.judged
+    assert isinstance(judged, Judged)
+    positive_NK = judged.positives()
     sizes_K = positive_NK.sum(axis=0)
     able = [k for k in range(len(sizes_K)) if 0 < sizes_K[k] < judged.size]
     if judged.kind == "classes" and len(sizes_K) == 2:

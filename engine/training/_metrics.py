@@ -32,7 +32,7 @@ def class_statistics(truth_N: Ints, predicted_N: Ints, num_classes: int) -> dict
     def of(figure: Any) -> Statistic:
         return lambda weights_N: figure(confusion(truth_N, predicted_N, num_classes, weights_N))
 
-    return {"accuracy": of(_accuracy), "f1_macro": of(_f1_macro), "mcc": of(_mcc)}
+    return {"accuracy": of(_accuracy), "f1_macro": of(_f1_macro), "mcc": of(mcc_of_counts)}
 
 
 def counted_statistics(counts_NKK: Floats) -> dict[str, Statistic]:
@@ -53,7 +53,7 @@ def counted_statistics(counts_NKK: Floats) -> dict[str, Statistic]:
         return float(counted_N @ shares_N / counted_N.sum()) if counted_N.sum() else float("nan")
 
     figures = {"accuracy": of(_accuracy), "accuracy_per_sample": per_sample}
-    return {**figures, "f1_macro": of(_f1_macro), "mcc": of(_mcc)}
+    return {**figures, "f1_macro": of(_f1_macro), "mcc": of(mcc_of_counts)}
 
 
 def _accuracy(counts_KK: Floats) -> float:
@@ -68,7 +68,8 @@ def _f1_macro(counts_KK: Floats) -> float:
     return float(np.mean(2 * hits_K[seen] / both_K[seen])) if seen.any() else float("nan")
 
 
-def _mcc(counts_KK: Floats) -> float:
+def mcc_of_counts(counts_KK: Floats) -> float:
+    """Matthews' correlation for any number of classes (Gorodkin 2004)."""
     true_K, predicted_K, total = counts_KK.sum(axis=1), counts_KK.sum(axis=0), counts_KK.sum()
     covariance = np.trace(counts_KK) * total - true_K @ predicted_K
     spread = (total**2 - true_K @ true_K) * (total**2 - predicted_K @ predicted_K)

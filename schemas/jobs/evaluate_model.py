@@ -1,7 +1,7 @@
 """Judge a model on a labelled set of sequences, whole or by a split: figures with intervals, by class and by group.
 
-The truth is the column that the head was trained on: label for a head that tells classes (softmax), target for one
-number or label, targets for several.
+The truth is the column that the head was trained on: label for a head that tells classes (softmax), position_labels for
+one that tells a class of every position, target for one number or label, targets for several.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.jobs.predict import PredictExecutionSpec, Share, Text
 
 WholeInt = Annotated[int, Field(ge=0)]
 SplitName = Literal["train", "validation", "test"]
-AuditColumn = Literal["group", "label", "contig", "strand", "length"]
+AuditColumn = Literal["group", "label", "contig", "strand", "length", "id", "second_id"]
 
 
 class JudgedRowsSpec(Spec):
@@ -42,7 +42,7 @@ class IntervalsSpec(Spec):
     """bootstrap samples; 0 gives no intervals"""
     seed: WholeInt = 0
     """of the samples"""
-    cluster: Literal["group", "contig"] | None = None
+    cluster: Literal["group", "contig", "id", "second_id"] | None = None
     """column whose values are drawn whole, where rows that share one are not independent; unset draws single rows"""
 
 
@@ -99,7 +99,7 @@ OPTIONS = (
     Option("splits.file", ("--splits",), metavar="FILE"),
     Option("splits.names", ("--split",), form="commas", metavar="train|validation|test"),
     Option("splits.fold", ("--fold",)),
-    Option("audit", ("--audit",), form="commas", metavar="group|label|contig|strand|length"),
+    Option("audit", ("--audit",), form="commas", metavar="group|label|contig|strand|length|id|second_id"),
     Option("intervals.samples", ("--bootstrap",)),
     Option("intervals.cluster", ("--cluster",)),
     Option("max_reject_fraction", ("--max-rejects",)),
