@@ -44,14 +44,14 @@ class SplitOutcome:
         counts: records of each part.
         leaks: pairs that leak; None where nobody looked.
         checked: the file was there and was only checked.
-        likeness: what was taken for near; None of images, which are equal or not.
+        looked_for: what was taken for a leak, in words.
     """
 
     path: str
     counts: Mapping[str, int]
     leaks: Sequence[Leak] | None
     checked: bool
-    likeness: Likeness | None
+    looked_for: str
 
     @property
     def exit_code(self) -> int:
@@ -62,12 +62,9 @@ class SplitOutcome:
         yield f"{self.path}: " + ", ".join(f"{name} {num:,}" for name, num in self.counts.items())
         if self.leaks is None:
             return
-        near = "equal pixels, same group"
-        if self.likeness is not None:
-            near = f"k {self.likeness.k}, Jaccard at least {self.likeness.threshold:g}"
         kinds = Counter(leak.kind for leak in self.leaks)
         told = ", ".join(f"{kind.replace('_', ' ')} {num:,}" for kind, num in sorted(kinds.items())) or "none"
-        yield f"  leaks between parts ({near}): {told}"
+        yield f"  leaks between parts ({self.looked_for}): {told}"
         shown = [leak for kind in KINDS for leak in [one for one in self.leaks if one.kind == kind][:_SHOWN]]
         yield from (f"  {leak.sentence()}" for leak in shown)
         if len(self.leaks) > len(shown):
@@ -81,7 +78,8 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
         ReplisomeError: in one sentence; its `exit_code` is the command's.
     """
     looks = spec.check is not None or spec.leak_check
-    data, records = open_records(spec.input, sequences=looks or spec.shares.method == "similarity")
+    wanted = looks or spec.shares.method == "similarity"
+    data, records = open_records(spec.input, sequences=wanted, group_by=_group_by(spec))
     likeness = _likeness(spec, records)
     if spec.check is not None:
         path, table = spec.check, read_split(spec.check, data)
@@ -93,8 +91,7 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
     if spec.pairs is not None and leaks is not None:
         folder, name = _place(spec.pairs)
         open_store(folder).put(name, leaks_text(leaks).encode())
-    near = likeness if records.are_letters else None
-    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, near)
+    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, _looked_for(records, likeness))
 
 
 def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
@@ -112,6 +109,21 @@ def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
     return [PlanLine(shard, "run", "the split file is not made yet")]
 
 
+def _looked_for(records: Records, likeness: Likeness) -> str:
+    """Images and pairs are equal or not; of single sequences near duplicates leak too."""
+    if records.are_pairs or not records.are_letters:
+        return f"equal {'pairs' if records.are_pairs else 'pixels'}, same group"
+    return f"k {likeness.k}, Jaccard at least {likeness.threshold:g}"
+
+
+def _group_by(spec: SplitSequencesSpec) -> str:
+    """The column of the groups; a split file that is checked says which it was made by."""
+    asked = spec.shares.group_by
+    if spec.check is None or not Path(spec.check).is_file():
+        return asked
+    return parquet.footer_metadata(Path(spec.check)).get("group_by", asked)
+
+
 def _likeness(spec: SplitSequencesSpec, records: Records) -> Likeness:
     is_dna = looks_like_dna(records.sequences)
     return Likeness(spec.likeness.k or USUAL_K[is_dna], spec.likeness.threshold, is_dna)
@@ -121,6 +133,7 @@ def _plan(spec: SplitSequencesSpec, likeness: Likeness) -> SplitPlan:
     shares = spec.shares
     return SplitPlan(
         method=shares.method,
+        group_by=shares.group_by,
         validation=0.0 if shares.folds else shares.validation,
         test=shares.test,
         folds=shares.folds,

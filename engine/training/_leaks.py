@@ -1,13 +1,13 @@
 """What leaks between the parts of a split: equal sequences, reverse complements, near duplicates, parted groups.
 
-The pairs are named. Each record is named at most once for each kind, with the earliest record of another part that it
-repeats; so the list stays short, however many copies there are.
+The records that leak are named in twos. Each is named at most once for each kind, with the earliest record of another
+part that it repeats; so the list stays short, however many copies there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -86,18 +86,27 @@ def find_leaks(records: Records, split: pa.Table, likeness: Likeness, *, where: 
     """
     parts = _parts_of(records, split, where)
     sequences = records.sequences
+    if records.are_pairs:
+        # A member stands in many pairs, in any part: only whole pairs are looked at.
+        whole = [
+            b"%s\0%s" % (one, (other or "").encode()) for one, other in zip(sequences, records.seconds, strict=True)
+        ]
+        pairs = replace(likeness, both_strands=False)
+        return _named(records, parts, [*_equal(whole, parts, pairs), *_same_group(records.groups, parts)])
     found = list(_equal(sequences, parts, likeness))
     known = {(kind, i) for kind, i, _, _ in found}
     named = {i for _, i in known}
     if records.are_letters:
         found += [leak for leak in _near(sequences, parts, likeness, seed=seed) if leak[1] not in named]
-    found += _same_group(records.groups, parts)
-    found.sort(key=lambda leak: (leak[1], KINDS.index(leak[0])))
-    return [_leak(records, parts, leak) for leak in found]
+    return _named(records, parts, [*found, *_same_group(records.groups, parts)])
 
 
 _Found = tuple[str, int, int, float]
 """Kind, place of the later record, of the earlier one, likeness."""
+
+
+def _named(records: Records, parts: Sequence[str], found: list[_Found]) -> list[Leak]:
+    return [_leak(records, parts, leak) for leak in sorted(found, key=lambda leak: (leak[1], KINDS.index(leak[0])))]
 
 
 def _parts_of(records: Records, split: pa.Table, where: str) -> list[str]:

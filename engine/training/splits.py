@@ -39,7 +39,8 @@ _MOST_CLASSES = 1000
 _COVERAGE = 0.8
 _PASSES = 4
 _MOST_MOVED = 200_000
-_COLUMNS = ("record", "id", "sequence", "label", "group", "contig", "state")
+_COLUMNS = ("record", "id", "label", "contig", "state")
+_TEXTS = ("sequence", "second")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Records:
         sequences: (N,) upper-case ASCII; empty where they were not asked for.
         labels, groups, contigs: (N,) or None each.
         are_letters: whether `sequences` are; else they are digests of images, which are equal or not.
+        seconds: (N,) other members of pairs; None each where records are no pairs, empty where they were not asked for.
     """
 
     record: Ints
@@ -61,19 +63,25 @@ class Records:
     groups: list[str | None]
     contigs: list[str | None]
     are_letters: bool = True
+    seconds: list[str | None] = field(default_factory=list)
+
+    @property
+    def are_pairs(self) -> bool:
+        """Whether any has another member."""
+        return any(one is not None for one in self.seconds)
 
     def __len__(self) -> int:
         return len(self.record)
 
 
-def load_records(data: SequenceSet, *, sequences: bool) -> Records:
-    """The kept records of a set.
+def load_records(data: SequenceSet, *, sequences: bool, group_by: str = "group") -> Records:
+    """The kept records of a set, `group_by` being the column that holds the groups.
 
     Raises:
         InputError: there is none.
         DataError: a part does not decode.
     """
-    wanted = [name for name in _COLUMNS if sequences or name != "sequence"]
+    wanted = [*dict.fromkeys([*_COLUMNS, group_by]), *(_TEXTS if sequences else ())]
     found: dict[str, list[object]] = {name: [] for name in wanted}
     for part in data.parts:
         table = parquet.read_table(part, wanted)
@@ -89,8 +97,9 @@ def load_records(data: SequenceSet, *, sequences: bool) -> Records:
         ids=columns["id"],
         sequences=[str(text).encode() for text in columns.get("sequence", [])],
         labels=columns["label"],
-        groups=columns["group"],
+        groups=columns[group_by],
         contigs=columns["contig"],
+        seconds=columns.get("second", []),
     )
 
 
@@ -100,6 +109,7 @@ class SplitPlan:
 
     Attributes:
         method: what is never parted: nothing, a group, a contig, or a cluster of near duplicates.
+        group_by: the column that the groups are of.
         validation, test: shares of the records; the rest trains.
         folds: number of folds over what is not tested; 0 makes none.
         inner_folds: number of folds within what trains in each fold; 0 makes none.
@@ -113,6 +123,7 @@ class SplitPlan:
     """
 
     method: Method = "random"
+    group_by: str = "group"
     validation: float = 0.1
     test: float = 0.1
     folds: int = 0
@@ -137,6 +148,8 @@ class SplitPlan:
             "folds": str(self.folds),
             "stratified": str(self.stratify).lower(),
         }
+        if self.group_by != "group":
+            told |= {"group_by": self.group_by}
         if self.inner_folds:
             told |= {"inner_folds": str(self.inner_folds)}
         if self.method == "similarity":
@@ -263,7 +276,8 @@ def _units(records: Records, plan: SplitPlan, where: str) -> Ints:
     values = records.groups if plan.method == "group" else records.contigs
     if all(value is None for value in values):
         fix = "ingest it with that column, or choose another method"
-        raise InputError(f"no record of the set has a {plan.method}", where=where, fix=fix)
+        what = plan.group_by if plan.method == "group" else plan.method
+        raise InputError(f"no record of the set has a {what}", where=where, fix=fix)
     # A record without one belongs with nobody.
     return _codes([f"\0{i}" if value is None else value for i, value in enumerate(values)])[0]
 

@@ -20,6 +20,8 @@ class SharesSpec(Spec):
 
     method: Literal["random", "group", "contig", "similarity"] = "random"
     """what is never parted: nothing, a group, a contig, or near duplicates"""
+    group_by: Literal["group", "id", "second_id"] = "group"
+    """column of the groups: of pairs, id parts no sequence (cold target) and second_id no other member (cold drug)"""
     validation: Share = 0.1
     """share of the records to validate on; taken from the folds where there are any"""
     test: Share = 0.1
@@ -52,6 +54,8 @@ class SharesSpec(Spec):
             raise ValueError("one fold parts nothing: give 2 or more, or 0 for none")
         if self.inner_folds and not self.folds:
             raise ValueError("inner folds lie within folds: give folds too")
+        if self.group_by != "group" and self.method != "group":
+            raise ValueError(f"group_by {self.group_by} goes with method group")
         named = {
             "contig": (self.validation_contigs, self.test_contigs),
             "group": (self.validation_groups, self.test_groups),
@@ -93,7 +97,7 @@ class SplitSequencesSpec(Spec):
     pairs: Text | None = None
     """file to write all leaking pairs to, TAB-separated"""
     leak_check: bool = True
-    """look for leaks in the split that is made, and say what is found"""
+    """look for leaks in the split that is made, and say what is found; of pairs equal ones and parted groups"""
     shares: SharesSpec = Field(default_factory=SharesSpec)
     """how much is held out, and how"""
     likeness: LikenessSpec = Field(default_factory=LikenessSpec)
@@ -115,6 +119,7 @@ OPTIONS = (
     Option("pairs", ("--pairs",), metavar="FILE"),
     Option("leak_check", ("--no-leak-check",), doc="do not look for leaks in the split that is made", value=False),
     Option("shares.method", ("--method",)),
+    Option("shares.group_by", ("--group-by",), metavar="group|id|second_id"),
     Option("shares.validation", ("--validation",)),
     Option("shares.test", ("--test",)),
     Option("shares.folds", ("--folds",)),

@@ -11,6 +11,7 @@ import pytest
 
 from engine.io.parquet import footer_metadata
 from tests.engine.genome.test_minhash import mutated, random_dna
+from tests.toys.sequences import pair_rows
 from tests.toys.variant_runs import assert_one_sentence, replisome_here
 
 
@@ -131,3 +132,51 @@ def test_a_harmed_split_is_seen_by_verify(data, tmp_path):
     for at in range(0, len(whole), 61):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
         assert replisome_here("verify", str(path)).returncode == 2, at
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    """90 pairs of 12 proteins and 8 molecules."""
+    folder = tmp_path_factory.mktemp("pairs")
+    names = ("id", "sequence", "second", "second_id", "target")
+    lines = [",".join(names), *(",".join(str(row[name]) for name in names) for row in pair_rows(90))]
+    (folder / "in.csv").write_text("\n".join(lines) + "\n")
+    done = replisome_here(
+        *("ingest-sequences", str(folder / "in.csv"), "-o", str(folder / "run"), "--progress", "none"),
+        *("--alphabet", "protein", "--second", "second", "--targets", "target"),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.parametrize(("column", "words"), [("id", ()), ("second_id", ("--folds", "3")), (None, ())])
+def test_pairs_are_parted_at_random_or_by_either_member(pairs, tmp_path, column, words):
+    how = () if column is None else ("--method", "group", "--group-by", column)
+    done = split(pairs, tmp_path / "s", *how, "--test", "0.25", "--validation", "0.25", *words)
+    assert done.returncode == 0, done.stderr
+    assert "leaks between parts (equal pairs, same group): none" in done.stdout
+    rows = {row["record"]: row for row in pq.read_table(tmp_path / "s").to_pylist()}
+    members: dict[str, dict[str, set]] = {"id": {}, "second_id": {}}
+    for row in pq.read_table(pairs / "data").to_pylist():
+        for name, found in members.items():
+            found.setdefault(row[name], set()).add((rows[row["record"]]["split"], rows[row["record"]]["fold"]))
+    for name, found in members.items():
+        assert all(len(parts) == 1 for parts in found.values()) == (name == column)
+    assert footer_metadata(tmp_path / "s").get("group_by") == column
+    checked = replisome_here("split-sequences", str(pairs), "--check", str(tmp_path / "s"))
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_a_pair_in_two_parts_and_a_parted_group_are_told(pairs, tmp_path):
+    assert split(pairs, tmp_path / "s").returncode == 0
+    table = pq.read_table(tmp_path / "s")
+    told = replisome_here(
+        *("split-sequences", str(pairs), "--check", str(tmp_path / "s"), "--method", "group", "--group-by", "second_id")
+    )
+    assert (told.returncode, "same group" in told.stdout) == (2, True)
+    assert table.num_rows == 90
+
+
+def test_groups_are_of_the_method_group(pairs, tmp_path):
+    done = split(pairs, tmp_path / "s", "--group-by", "id")
+    assert_one_sentence(done, 2, "group_by id goes with method group")
