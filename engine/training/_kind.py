@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from engine.errors import InputError
 from engine.training._batches import SampleReader
 from engine.training._split_table import DataSet, Group, Split, SplitTable
 from engine.training._task import Task
@@ -92,3 +93,17 @@ def kind_of(task: Task) -> Kind:
 def num_samples(split: Split) -> int:
     """Samples of a split."""
     return sum(len(group.rows) for group in split)
+
+
+def check_longest(cls: Any, params: Any, splits: Mapping[str, Split]) -> None:
+    """Refuse samples that are longer than a model with these params takes.
+
+    Raises:
+        InputError: with both lengths.
+    """
+    most = cls.most_letters(params) if hasattr(cls, "most_letters") else None
+    longest = max(group.longest for split in splits.values() for group in split)
+    if most is not None and longest > most:
+        what = f"a sequence of {longest:,} letters, the network takes {most:,}"
+        fix = "give a larger length, or a set of shorter sequences"
+        raise InputError(what, where="key 'model.params'", fix=fix)

@@ -34,7 +34,7 @@ from engine.storage.store import LocalStore
 from engine.training import _checkpoints, _metrics, _workers
 from engine.training._crew import Crew
 from engine.training._frozen_run import freeze_run, plain, remove
-from engine.training._kind import Kind, kind_of, num_samples
+from engine.training._kind import Kind, check_longest, kind_of, num_samples
 from engine.training._recipe import Recipe, Setup
 from engine.training._split_table import DataSet, Split, SplitTable
 from engine.training._transfer import NONE, Taken, Transfer, planned
@@ -241,16 +241,8 @@ def _model_params(
     if level != (wanted := getattr(task, "level", level)):
         what = f"{job.model.name!r} gives a value for every {level}, and the task wants one for every {wanted}"
         raise InputError(what, where="key 'model.name'", fix="choose another architecture")
-    _check_longest(cls, params, splits)
+    check_longest(cls, params, splits)
     return made
-
-
-def _check_longest(cls: Any, params: Any, splits: Mapping[str, Split]) -> None:
-    most = cls.most_letters(params) if hasattr(cls, "most_letters") else None
-    longest = max(group.longest for split in splits.values() for group in split)
-    if most is not None and longest > most:
-        fix = "give a larger length, or a set of shorter sequences"
-        raise InputError(f"a sequence of {longest:,} letters, the network takes {most:,}", where=_MODEL_PARAMS, fix=fix)
 
 
 def _key(job: TrainJob, setup: Setup, data: DataSet, table: SplitTable) -> dict[str, Any]:
