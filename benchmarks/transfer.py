@@ -1,6 +1,6 @@
 """What pre-training on a genome gains on a small labelled set of it: E. coli K-12, then promoter or not.
 
-    python -m benchmarks.transfer --data FOLDER [--work transfer-work] [--sizes 100,300,1000] [--seeds 4] [--threads 1]
+    python -m benchmarks.transfer --data FOLDER [--work transfer-work] [--sizes 100,300,1000] [--seeds 3] [--threads 1]
 
 The genome is cut into windows, and a network is trained to tell hidden letters of them (task masked_tokens). Windows
 that overlap a place of a test row's sequence, on either strand, are left out: no test letter is seen before. Then
@@ -38,7 +38,7 @@ GENOME = Path("ecoli-k12") / "GCF_000005845.2_ASM584v2_genomic.fna.gz"
 ROWS = Path("ecoli-promoters-81") / "train.csv"
 WINDOW_BP = 192
 TESTED, VALIDATED = 0.25, 0.05
-TRUNK = {"channels": 48, "stem_width": 9, "width": 5, "blocks": 4, "max_dilation": 8}
+TRUNK = {"channels": 32, "stem_width": 9, "width": 5, "blocks": 3, "max_dilation": 4}
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "drawn": {},
     "pre-trained": {"init_from": True},
@@ -228,8 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ecoli-k12 and ecoli-promoters-81")
     parser.add_argument("--work", type=Path, default=Path("transfer-work"), help="where runs are kept")
     parser.add_argument("--sizes", default="100,300,1000", help="numbers of training rows, comma-separated")
-    parser.add_argument("--seeds", type=int, default=4, help="how often each is trained")
-    parser.add_argument("--epochs", type=int, default=3, help="of pre-training")
+    parser.add_argument("--seeds", type=int, default=3, help="how often each is trained")
+    parser.add_argument("--epochs", type=int, default=2, help="of pre-training")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     place = Place(given.data, given.work, given.threads, given.epochs)
