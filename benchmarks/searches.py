@@ -1,10 +1,10 @@
 """Searches killed and resumed on a real set: each must come to the bytes of the calm one, on one split file.
 
-    python -m benchmarks.searches --data FOLDER [--work searches-work] [--kills 4] [--only "NAME;NAME"]
+    python -m benchmarks.searches --data FOLDER [--work searches-work] [--kills 3] [--only "NAME;NAME"]
 
 FOLDER holds ecoli-promoters-81 (train.csv), which goes through the commands a user would run: ingest-sequences,
 split-sequences, tune-model. Every search runs once calmly, one trial at a time in one process, and once with its driver
-killed by SIGKILL at as many moments, spread over the calm run's time, and the same command given again after each.
+killed by SIGKILL some times, spread over its epochs, and the same command given again after each.
 Trials of the second may run two at once, by processes or by Ray Tune. Compared are the bytes of the manifest (which
 seals every file that holds no time), the table of trials and best.yaml, and that every trial's run was made with the
 one split file.
@@ -36,8 +36,8 @@ job: tune_model
 data: {path: WORK/set, splits: WORK/splits.parquet}
 task: {name: sequence_classification}
 model: {name: sequence_cnn, params: {channels: 16, stem_width: 9, width: 5, blocks: 1, pool: place, dropout: 0.3}}
-training: {epochs: 4, batch_size: 64, learning_rate: 0.002, monitor: mcc}
-execution: {checkpoint_steps: 10}
+training: {epochs: 3, batch_size: 64, learning_rate: 0.002, monitor: mcc}
+execution: {checkpoint_steps: 20}
 search:
 SEARCH
 output: out
@@ -71,12 +71,12 @@ class Search:
     told: str = "one process"
 
 
-ASHA = "trials: 12, stopping: asha, factor: 2, ahead: 2"
+ASHA = "trials: 8, stopping: asha, factor: 2, ahead: 2"
 SEARCHES = (
     Search("grid", "{method: grid}", LISTED),
-    Search("random", "{method: random, trials: 8}", DRAWN, (TWO,), "2 processes"),
-    Search("bayesian", "{method: bayesian, trials: 14}", DRAWN),
-    Search("bayesian, 2 ahead", "{method: bayesian, trials: 14, ahead: 2}", DRAWN, (TWO, TUNE), "Ray Tune, 2 at once"),
+    Search("random", "{method: random, trials: 6}", DRAWN, (TWO,), "2 processes"),
+    Search("bayesian", "{method: bayesian, trials: 12}", DRAWN),
+    Search("bayesian, 2 ahead", "{method: bayesian, trials: 12, ahead: 2}", DRAWN, (TWO, TUNE), "Ray Tune, 2 at once"),
     Search("random, ASHA", f"{{method: random, {ASHA}}}", DRAWN, (TWO,), "2 processes"),
     Search("bayesian, ASHA", f"{{method: bayesian, {ASHA}}}", DRAWN, (TWO, TUNE), "Ray Tune, 2 at once"),
 )
@@ -114,29 +114,26 @@ def make_set(data: Path, work: Path) -> None:
     ran("split-sequences", str(work / "set"), "-o", str(work / "splits.parquet"))
 
 
-def killed_run(words: Sequence[str], output: Path, *, calm_s: float, kills: int) -> list[int]:
-    """Run with so many kills of the driver; trials that had ended at each."""
-    ended = []
-    idle_s = start_up_s()
-    life_s = idle_s + (calm_s - idle_s) / (kills + 1)
-    for _ in range(kills):
+def epochs_done(output: Path) -> int:
+    """Of all trials, by their logs; those done again count again."""
+    return sum(path.read_text().count(", epoch ") for path in (output / "trials").glob("*/run.log"))
+
+
+def killed_run(words: Sequence[str], output: Path, *, epochs: int, kills: int) -> list[str]:
+    """Run with so many kills of the driver, spread over the epochs; where the search stood at each."""
+    stood = []
+    for number in range(kills):
         driver = command(*words)
-        try:
-            driver.wait(life_s)
-            break  # it was quicker than thought
-        except subprocess.TimeoutExpired:
-            driver.send_signal(signal.SIGKILL)
-            driver.wait()
-        ended.append(len(list((output / "trials").glob("*.json"))))
+        wanted = epochs_done(output) + max(1, (epochs * (number + 1)) // (kills + 1) - epochs_done(output))
+        while driver.poll() is None and epochs_done(output) < wanted:
+            time.sleep(0.05)
+        time.sleep(0.2)  # into the next epoch
+        driver.send_signal(signal.SIGKILL)
+        if driver.wait() == 0:
+            break  # it was quicker
+        stood.append(f"{len(list((output / 'trials').glob('*.json')))} ({epochs_done(output)})")
     ran(*words)
-    return ended
-
-
-def start_up_s() -> float:
-    """Of a driver, until it trains."""
-    begun = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import torch, jobs.tune_model, engine.training.loop"], check=True)
-    return time.monotonic() - begun
+    return stood
 
 
 def of_one_split(output: Path, splits: Path) -> bool:
@@ -157,7 +154,7 @@ def line_of(search: Search, work: Path, kills: int) -> str:
     words = ["run", str(spec), "--set", f"tuning={search.tuning}", "--set"]
     calm_s = ran(*words, f"output={calm}")
     wider = [word for setting in search.killed for word in ("--set", setting)]
-    ended = killed_run([*words, f"output={killed}", *wider], killed, calm_s=calm_s, kills=kills)
+    stood = killed_run([*words, f"output={killed}", *wider], killed, epochs=epochs_done(calm), kills=kills)
     same = all((calm / name).read_bytes() == (killed / name).read_bytes() for name in SAME)
     one_split = of_one_split(calm, work / "splits.parquet") and of_one_split(killed, work / "splits.parquet")
     rows = read_table(killed / "trials.parquet").to_pylist()
@@ -167,7 +164,7 @@ def line_of(search: Search, work: Path, kills: int) -> str:
         f"{len(rows)} ({sum(row['epochs'] for row in rows)} epochs)",
         f"{calm_s:.0f}",
         search.told,
-        f"{len(ended)}, with {', '.join(map(str, ended))} trials ended",
+        f"{len(stood)}: {', '.join(stood)}",
         "yes" if same else "NO",
         "yes" if one_split else "NO",
         f"{best['trial']}: {best['value']:.3f}",
@@ -180,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ecoli-promoters-81")
     parser.add_argument("--work", type=Path, default=Path("searches-work"), help="where runs are kept")
-    parser.add_argument("--kills", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--only", default="", help="names of searches, with ; between them")
     given = parser.parse_args(arguments)
     work = given.work.absolute()

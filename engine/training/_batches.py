@@ -5,10 +5,11 @@ Shape letters: B samples of a batch, N samples of a group.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from engine.training._sample_plan import SamplePlan, sample_seeds
 from engine.training._split_table import Group, Split
+
+_MOST_AHEAD, _AHEAD_BYTES = 16, 64 << 20
 
 
 class Inputs(Protocol):
@@ -56,6 +59,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.records_B)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of inputs and targets."""
+        return int(sum(one.nbytes for one in (*self.inputs.arrays().values(), self.targets)))
 
     def part(self, begin: int, end: int) -> Batch:
         """Some of its samples."""
@@ -153,7 +161,10 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class Reader:
-    """The feed that reads the parts itself, the next batch being read while one is computed on."""
+    """The feed that reads the parts itself, the next batches being read while one is computed on.
+
+    A window's first batches read nearly all of its groups, so that the others must be there before.
+    """
 
     loader: BatchLoader
     plan: SamplePlan
@@ -167,10 +178,14 @@ class Reader:
             share = self.plan.share(epoch, step, rank=self.rank, num_workers=self.num_workers)
             return self.loader.load(share, epoch=epoch)
 
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(load, first_step) if first_step < self.plan.num_steps else None
-            for step in range(first_step, self.plan.num_steps):
-                assert ahead is not None
-                batch = ahead.result()
-                ahead = reader.submit(load, step + 1) if step + 1 < self.plan.num_steps else None
+        steps = iter(range(first_step, self.plan.num_steps))
+        reader = ThreadPoolExecutor(1)
+        try:
+            ahead = deque(reader.submit(load, step) for step in islice(steps, 1))
+            while ahead:
+                batch = ahead.popleft().result()
+                room = min(_MOST_AHEAD, max(1, _AHEAD_BYTES // max(1, batch.nbytes)))
+                ahead.extend(reader.submit(load, step) for step in islice(steps, max(0, room - len(ahead))))
                 yield batch
+        finally:
+            reader.shutdown(cancel_futures=True)

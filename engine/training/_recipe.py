@@ -17,6 +17,9 @@ from engine.training._split_table import DataSet, Split
 from engine.training._task import Task
 from engine.training._transfer import NONE, Taken, Transfer
 
+# Of a window's samples: with the next one's it fits in the memory for rows kept (cache_bytes), whatever is asked for.
+_WINDOW_BYTES = 224 << 20
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -128,7 +131,9 @@ class Setup:
     def plan_of(self, split: Split) -> SamplePlan:
         """The order of a split's rows."""
         sizes = tuple(len(group.rows) for group in split)
-        return SamplePlan(sizes, self.recipe.seed, self.recipe.batch_size, self.recipe.window, self._lengths(split))
+        size = self.kind.wire_bytes(split) if split else 1
+        window = max(1, min(self.recipe.window, _WINDOW_BYTES // max(1, size)))
+        return SamplePlan(sizes, self.recipe.seed, self.recipe.batch_size, window, self._lengths(split))
 
     def _lengths(self, split: Split) -> tuple[Any, ...] | None:
         if not self.recipe.length_buckets:

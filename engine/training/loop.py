@@ -193,7 +193,7 @@ class Training:
         folder = self.setup.stopped
         if self.team.is_first:
             folder.mkdir(parents=True, exist_ok=True)
-            whole = self._loader.load(self.plan.step(epoch, step), epoch=epoch)
+            whole = self.setup.train_loader().load(self.plan.step(epoch, step), epoch=epoch)
             tensors = {**whole.inputs.arrays(), "targets": whole.targets, "records": whole.records_B}
             save_file(tensors, folder / "batch.safetensors")
             facts = {"epoch": epoch, "step": step, "loss": str(loss), "records": whole.records_B.tolist()}

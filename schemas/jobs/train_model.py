@@ -121,7 +121,7 @@ class TrainingSpec(Spec):
     members: Annotated[int, Field(ge=1, le=100)] = 1
     """networks of the ensemble, each with the next seed; their values are averaged"""
     window: PositiveInt = 1 << 16
-    """samples that are shuffled with each other at least; it bounds what an epoch holds in memory"""
+    """samples that are shuffled with each other at least; fewer where so many would take more than 224 MiB"""
     length_buckets: bool = False
     """put samples of like length into a step, which saves padding; the order of steps is still drawn"""
 
