@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.io._vcf_header import filter_ids
 from engine.io.source import Shard
@@ -39,6 +39,7 @@ class VariantStages:
 
     path: str
     columns: Columns
+    scorer_reads: ClassVar[bool] = True
 
     def open_reader(self) -> Callable[[Shard], Shard]:
         """A shard is read where it is parsed: its text would cost more to pass on than to inflate there."""

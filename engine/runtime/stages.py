@@ -39,7 +39,11 @@ class ShardOutput:
 
 
 class Stages(Protocol):
-    """Picklable; opened once per process. Both callables are plain functions of their argument."""
+    """Picklable; opened once per process. Both callables are plain functions of their argument.
+
+    Stages with a true attribute `scorer_reads` have a reader that gives the shard as it is: in-process no reader is
+    started for them.
+    """
 
     def open_reader(self) -> Callable[[Shard], Any]:
         """CPU stage: read, window, encode. Returns a picklable batch."""

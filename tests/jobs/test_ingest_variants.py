@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from engine.io import bgzf
+from engine.runtime.executors import in_process
 from engine.runtime.run import RunContext
 from engine.runtime.verify import verify
 from jobs import ingest_variants
@@ -243,3 +244,21 @@ def test_bad_input_is_one_sentence(vcf, tmp_path):
     done = replisome_here("ingest-variants", str(vcf), "-o", str(tmp_path / "c"), "--format", "XX")
     assert_one_sentence(done, 2, "")
     assert "declares no FORMAT 'XX'" in done.stderr
+
+
+def test_no_process_is_started_only_to_pass_shards_on(vcf, calm, tmp_path, monkeypatch):
+    def refuse(_: object) -> None:
+        raise AssertionError("a reader was started")
+
+    monkeypatch.setattr(in_process._Pool, "_start_reader", refuse)
+    spec = IngestVariantsSpec.model_validate(
+        {
+            "input": str(vcf),
+            "output": str(tmp_path / "out"),
+            "info": ["*"],
+            "format": ["*"],
+            "execution": {"workers": 2, "records_per_shard": 60},
+        }
+    )
+    ingest_variants.run(spec, RunContext(progress="none"))
+    assert_same_results(tmp_path / "out", calm)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import Counter, deque
@@ -86,7 +87,8 @@ class _Pool:
         self._deaths: Counter[int] = Counter()
         self._num_workers = workers
         self._devices = devices
-        self._num_readers = -(-workers // _WORKERS_PER_READER)
+        # Where the scorer reads its shards itself, a shard is its own batch and needs no reader.
+        self._num_readers = 0 if getattr(stages, "scorer_reads", False) else -(-workers // _WORKERS_PER_READER)
         self._readers: list[_Member] = []
         self._scorers: list[_Member] = []
 
@@ -132,6 +134,9 @@ class _Pool:
 
         The last batches wait here for whoever is free first: one queued behind a long shard would wait for its end.
         """
+        while not self._num_readers and self._pending and self._num_ahead() < self._num_workers:
+            shard = self._pending.popleft()
+            self._encoded.append((shard, pickle.dumps(shard)))
         for num_held in range(_AHEAD):
             for scorer in self._scorers:
                 unassigned = len(self._pending) + self._num_ahead()
