@@ -11,6 +11,7 @@ from engine.io.vcf_columns import Columns, ColumnSource, open_columns
 from engine.runtime.commit import commit, finished_outcome
 from engine.runtime.inputs import local_input
 from engine.runtime.install import check_installation
+from engine.runtime.memory import keep_freed_memory
 from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
 from schemas import tables
 from schemas.jobs.ingest_variants import IngestVariantsSpec
@@ -53,6 +54,7 @@ def plan(spec: IngestVariantsSpec, context: RunContext) -> list[PlanLine]:
 
 def _planned(spec: IngestVariantsSpec, run: Run, *, only_look: bool = False) -> tuple[ColumnSource, Columns]:
     check_installation()
+    keep_freed_memory()
     source = open_columns(local_input(spec.input, run.store, result=SCORED_VCF), threads=_workers(spec))
     columns = source.columns(infos=spec.info, genotypes=spec.genotypes, formats=spec.format)
     variants.check_store(source, columns)

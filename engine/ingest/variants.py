@@ -14,6 +14,7 @@ from engine.io.vcf import header_contigs
 from engine.io.vcf_columns import Columns, ColumnSource, open_columns
 from engine.io.vcf_zarr import Measures, StoreFacts, check_names, write_store
 from engine.runtime.commit import Parts, Report
+from engine.runtime.memory import keep_freed_memory
 from engine.runtime.pages import render_page
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Run, noted_versions
@@ -47,6 +48,7 @@ class VariantStages:
 
     def open_scorer(self) -> Callable[[Shard], ShardOutput]:
         """Read, parse and account for a shard."""
+        keep_freed_memory()
         source = open_columns(self.path)
         return lambda shard: self._parse(source, shard)
 
