@@ -15,11 +15,13 @@ if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-bytes(10_000_000)
+def work():
+    held = [bytes(4_000_000) + b"x" for _ in range(10)]
+    del held
+work()
 before = faults()
-for _ in range(20):
-    first, second = b"a" * 3_000_000, b"b" * 5_000_000
-    del first, second
+for _ in range(5):
+    work()
 print(faults() - before)
 """
 
