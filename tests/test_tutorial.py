@@ -69,7 +69,7 @@ def test_the_commands_run_and_print_what_the_page_shows(followed):
 
 def test_the_page_names_every_step(followed):
     verbs = [words[1] for kind, block in BLOCKS if kind == "bash" for words in commands(block) if len(words) > 1]
-    order = ["ingest-sequences", "split-sequences", "train-model", "evaluate-model", "predict", "score-variants"]
+    order = ["ingest-sequences", "split-sequences", "train-model", "evaluate-model", "predict", "explain-model", "score-variants"]
     assert [verb for verb in verbs if verb in order] == order
 
 
@@ -85,6 +85,13 @@ def test_the_model_learns_and_the_variants_in_sites_lose(followed):
     with pysam.VariantFile(str(folder / "scored" / "scores.vcf.gz")) as vcf:
         found = [record.info["RPL_EFFECT_BOUND"][0] for record in vcf]
     assert found == pytest.approx(rows["effect_bound"].to_list(), abs=6e-5)
+
+
+def test_the_planted_site_is_told_by_its_name(followed):
+    folder, _ = followed
+    matches = pl.read_parquet(folder / "explanations" / "motifs.parquet").sort("p_value", nulls_last=True)
+    assert matches["name"][0] == "CREB1"
+    assert matches["q_value"][0] < 1e-6
 
 
 def test_the_data_are_the_same_every_time(followed, tmp_path):
