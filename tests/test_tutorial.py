@@ -69,7 +69,15 @@ def test_the_commands_run_and_print_what_the_page_shows(followed):
 
 def test_the_page_names_every_step(followed):
     verbs = [words[1] for kind, block in BLOCKS if kind == "bash" for words in commands(block) if len(words) > 1]
-    order = ["ingest-sequences", "split-sequences", "train-model", "evaluate-model", "predict", "explain-model", "score-variants"]
+    order = [
+        "ingest-sequences",
+        "split-sequences",
+        "train-model",
+        "evaluate-model",
+        "predict",
+        "explain-model",
+        "score-variants",
+    ]
     assert [verb for verb in verbs if verb in order] == order
 
 

@@ -18,11 +18,12 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import InputError
-from engine.interpret import _explain_report, motifs
+from engine.interpret import _explain_report, deeplift, motifs
+from engine.interpret._attribution import captum_attr
 from engine.interpret._attribution_store import STORE
 from engine.interpret._explain_stages import HITS, METHODS, ExplainStages, hits_part
 from engine.interpret._genome_track import Window, lengths_of, windows_of, write_track
-from engine.interpret._target import check_question
+from engine.interpret._target import Target, check_question, letters_of
 from engine.io import parquet
 from engine.io.motif_files import read_motifs
 from engine.runtime.commit import Parts, Report
@@ -71,10 +72,7 @@ class ExplainJob:
         self._check_columns()
         check_members(stages.model.info)
         if stages.has_baseline:
-            stages.target()  # a network without a rule, or no captum, is told before any process starts
-            from engine.interpret._attribution import captum_attr
-
-            captum_attr()
+            _check_method(stages)
 
     def _check_columns(self) -> None:
         names = self.stages.schema().names
@@ -235,9 +233,20 @@ class ExplainJob:
         return Report(_explain_report.render(summary, stages, provenance, times), content)
 
 
-def _letters(stages: ExplainStages) -> str:
-    from engine.interpret._target import letters_of
+def _check_method(stages: ExplainStages) -> None:
+    """A network without a rule, or no captum, is told before any process starts.
 
+    Raises:
+        InputError: it is so.
+    """
+    captum_attr()
+    target = Target(stages.model.info, stages.question)
+    target.soften()
+    if stages.method.name == "deeplift":
+        deeplift.check(target)
+
+
+def _letters(stages: ExplainStages) -> str:
     return letters_of(stages.model.info)
 
 
