@@ -1,8 +1,8 @@
 """attributions.zarr: an array of attributions and one of letters, a row per explained record, written shard by shard.
 
     attributions   float32 (record, output, letter, position), NaN past a sequence's end and for records not explained
-    letters        uint8 (record, position), the number of the letter in the group's attribute `letters`; that many for
-                   an unknown one, 255 past the end
+    letters        uint8 (record, position), the number of the letter in the group's attribute `letters`; that many or
+                   more for an unknown one, 255 past the end
 
 Every chunk ends in its CRC-32C (engine/io/_zarr_shards.py). Shard i of the plan writes shard i of both arrays.
 

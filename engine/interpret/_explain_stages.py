@@ -202,7 +202,8 @@ class ShardExplainer:
         self._stages, self._target = stages, target
         search = stages.search
         self._scanner = None if search is None else motifs.Scanner(search.motifs, p_value=search.p_value)
-        self._text = np.frombuffer((target.letters + ("N" if len(target.letters) == 4 else "X")).encode(), np.uint8)
+        unknown = b"N" if len(target.letters) == 4 else b"X"
+        self._text = np.frombuffer(target.letters.encode().ljust(256, unknown), np.uint8)
 
     def __call__(self, given: tuple[Shard, SequenceBatch]) -> ShardOutput:
         shard, batch = given

@@ -29,6 +29,7 @@ from engine.errors import InputError
 from engine.genome.windows import BASES, N_TOKEN
 from engine.models._folder import load_members
 from engine.models._info import HeadInfo, ModelInfo
+from engine.models._kmers import KmerTables
 from engine.scoring._predictor import numerics, on_device, prepared
 
 SCALES = ("logit", "value")
@@ -64,15 +65,18 @@ def letters_of(info: ModelInfo) -> str:
     """The letters that the model's encoder tells apart, in the order of their tokens.
 
     Raises:
-        InputError: an encoder whose tokens are not letters known here.
+        InputError: a model of something else, or an encoder whose tokens are not letters known here.
     """
+    where, fix = f"model {info.name}", "explain a model that reads sequences letter by letter"
+    kind = getattr(registry.component("models", info.architecture), "kind", "sequences")
+    if kind != "sequences":
+        raise InputError(f"the model reads {kind}, not sequences", where=where, fix=fix)
     encoder = open_encoder(info)
-    alphabet, unknown = getattr(encoder, "alphabet", "dna"), int(getattr(encoder, "unknown_token", N_TOKEN))
-    known = {("dna", N_TOKEN): BASES[:N_TOKEN], ("protein", len(AMINO_ACIDS)): AMINO_ACIDS}
-    if (alphabet, unknown) not in known or np.any(encoder.encode(known[alphabet, unknown]) != np.arange(unknown)):
+    letters = {"dna": BASES[:N_TOKEN], "protein": AMINO_ACIDS}.get(getattr(encoder, "alphabet", "dna"), "")
+    if not letters or not np.array_equal(encoder.encode(letters), np.arange(len(letters))):
         what = f"the tokens of the encoder {info.encoder['name']!r} are not single letters of DNA or protein"
-        raise InputError(what, where=f"model {info.name}", fix="explain a model that reads letters")
-    return known[alphabet, unknown]
+        raise InputError(what, where=where, fix=fix)
+    return letters
 
 
 def check_question(info: ModelInfo, question: Question) -> None:
@@ -116,8 +120,11 @@ class Target:
         """Let networks that embed tokens take letters as numbers, so that there is something to differentiate by.
 
         Raises:
-            InputError: a network that embeds them in a way not known here.
+            InputError: a network that embeds them in a way not known here, or looks words up, which no gradient sees.
         """
+        if any(isinstance(one, KmerTables) for one in self.members.modules()):
+            what = "the network looks up words of letters (kmers), which gradients do not see"
+            raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
         if not self._embeds:
             return
         for member in self.members:

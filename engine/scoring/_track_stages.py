@@ -138,7 +138,8 @@ class TrackStages:
             if name not in head.channels:
                 what = f"head {head.name!r} has no channel {name!r}"
                 raise InputError(what, where=where, fix=f"it has: {', '.join(head.channels)}")
-        if getattr(self.encoder(), "alphabet", "dna") != "dna":
+        kind = getattr(registry.component("models", self.info.architecture), "kind", "sequences")
+        if kind != "sequences" or getattr(self.encoder(), "alphabet", "dna") != "dna":
             raise InputError("the model does not read DNA", where=where, fix="use one whose encoder does")
         if self.strands == "mean" and head.symmetry == "stranded":
             what = f"head {head.name!r} reads one strand only and cannot be averaged over both"

@@ -220,5 +220,8 @@ def test_what_does_not_go_together_is_one_sentence(folder, tmp_path):
     said = refused("--window", "41", "--stride", "9", model="sequence")
     assert_one_sentence(said, 2, "a window of 41 bases, the model takes 1 to 40")
     assert_one_sentence(refused("-r", "c1:600-700"), 2, "no region holds a base of the reference")
+    given = {"encoder": "protein_tokens", "num_tokens": 21, "in_channels": 1, "symmetry": "stranded"}
+    sequence_model(folder / "protein", "value", **given)
+    assert_one_sentence(refused(model="protein"), 2, "the model does not read DNA")
     (tmp_path / "empty.bed").write_text("# nothing\n")
     assert_one_sentence(refused("-R", str(tmp_path / "empty.bed")), 2, "no region is named")

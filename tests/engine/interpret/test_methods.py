@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from engine.genome.windows import reverse_complement, tokens_from_text
 from engine.interpret import deeplift, integrated_gradients, mutagenesis
 from engine.interpret._baselines import Baseline
 from engine.interpret._deeplift_rules import FunctionRules
-from engine.interpret._target import Question, Target, _before, check_question
+from engine.interpret._target import Question, Target, _before, check_question, letters_of
 from engine.models._folder import load_members
 from engine.models._info import open_model
 from engine.models.dilated_conv import DilatedConvParams
@@ -236,6 +237,36 @@ def test_a_model_without_logits_and_the_one_that_ships(tmp_path):
     assert np.abs(found.error()).max() < 1e-4
 
 
+def test_proteins_have_their_own_letters(tmp_path):
+    """Every encoder of proteins tells the same twenty apart; rarer letters are replaced, and never put in."""
+    tokens = np.arange(20, dtype=np.uint8)[::-1].copy()
+    for encoder, num_tokens, odd in (("protein_tokens", 21, 20), ("protein_letters", 25, 22)):
+        given = {"encoder": encoder, "num_tokens": num_tokens, "in_channels": 1, "symmetry": "stranded"}
+        info = sequence_model(tmp_path / encoder, **given)
+        tokens[4] = odd
+        found = mutagenesis.attribute(Target(info, CLASS), tokens)
+        assert found.values.shape == (2, 20, 20)
+        assert (found.values[:, :, 4] != 0).all()
+        assert not found.values[:, tokens[5], 5].any()
+        made = deeplift.attribute(soft(info, CLASS), tokens, record=0, baseline=Baseline())
+        assert np.abs(made.error()).max() < 1e-4
+
+
+def test_what_gradients_do_not_see_is_refused(tmp_path):
+    info = sequence_model(tmp_path / "words", kmers=(2, 3))
+    with pytest.raises(InputError, match="which gradients do not see; use the method mutagenesis"):
+        soft(info, CLASS)
+    assert np.abs(mutagenesis.attribute(Target(info, CLASS), TOKENS).values).max() > 0
+
+
+def test_models_of_something_else_are_refused(tmp_path):
+    info = open_model("splice-mini")
+    with pytest.raises(InputError, match="the model reads images, not sequences"):
+        letters_of(replace(info, architecture="image_cnn"))
+    with pytest.raises(InputError, match="'smiles_tokens' are not single letters of DNA or protein"):
+        letters_of(replace(info, encoder={"name": "smiles_tokens", "params": {}}))
+
+
 def test_what_the_model_does_not_have(tmp_path):
     info = sequence_model(tmp_path / "model")
     with pytest.raises(InputError, match="no head 'other'; it has: class"):
@@ -251,3 +282,16 @@ def test_without_captum_the_command_is_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"pip install 'replisome\[explain\]', or choose the method mutagenesis"):
         deeplift.attribute(target, TOKENS, record=0, baseline=Baseline())
     assert np.isfinite(mutagenesis.attribute(target, TOKENS).values).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["cnn", "transformer", "recurrent"])
+def test_a_gpu_gives_what_the_cpu_gives(tmp_path, name):
+    architecture, params = ARCHITECTURES[name]
+    info = sequence_model(tmp_path / "model", architecture=architecture, **params)
+    one, other = (Target(info, CLASS, device=device) for device in ("cpu", "cuda"))
+    found = [mutagenesis.attribute(target, TOKENS).values for target in (one, other)]
+    np.testing.assert_allclose(*found, atol=1e-4)
+    if name != "recurrent":
+        made = [deeplift.attribute(target, TOKENS, record=0, baseline=Baseline()).values for target in (one, other)]
+        np.testing.assert_allclose(*made, atol=1e-3)
