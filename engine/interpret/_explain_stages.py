@@ -209,8 +209,8 @@ class ShardExplainer:
         shard, batch = given
         skipped, found = dict(batch.skipped), {}
         records = batch.columns["record"].to_pylist()
-        for row, tokens_L in batch.tokens.items():
-            one = self._stages.explain(self._target, tokens_L, records[row])
+        for row in batch.tokens:
+            one = self._stages.explain(self._target, batch.single(row), records[row])
             if np.isfinite(one.values).all() and np.isfinite(one.output).all() and np.isfinite(one.contributions).all():
                 found[row] = one
             else:
@@ -247,14 +247,14 @@ class ShardExplainer:
         letters = np.full((num, shape.length), PAST_END, np.uint8)
         for row, one in found.items():
             values[row, :, :, : one.values.shape[2]] = one.values
-            letters[row, : len(batch.tokens[row])] = batch.tokens[row]
+            letters[row, : len(batch.tokens[row])] = batch.single(row)
         return values, letters
 
     def _hits(self, batch: SequenceBatch, found: Mapping[int, Attribution], records: list[int]) -> pa.Table:
         assert self._scanner is not None
         names, made = batch.columns["id"].to_pylist(), []
         for row, one in sorted(found.items()):
-            hits = self._scanner.hits(batch.tokens[row])
+            hits = self._scanner.hits(batch.single(row))
             for place, output in enumerate(self._stages.names):
                 signed = one.contributions[place].astype(np.float64)
                 sums: dict[int, NDArray[np.float64]] = {}

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,10 @@ class SequenceBatch:
     columns: pa.Table
     tokens: Mapping[int, Window]
     skipped: Skips
+
+    def single(self, row: int) -> Tokens:
+        """Tokens (L,) of a row of a set that holds no pairs."""
+        return cast("Tokens", self.tokens[row])
 
 
 @dataclass(frozen=True)
