@@ -173,7 +173,7 @@ def prepare(job: TrainJob) -> Prepared:
     encoder_values = {"name": job.encoder.name, "params": dict(job.encoder.params)}
     transfer = planned(job.transfer, architecture=job.model.name, encoder=encoder_values)
     setup = Setup(
-        recipe=job.recipe,
+        recipe=_fitting(job.recipe, kind, splits),
         data=data,
         train=splits["train"],
         validation=splits["validation"],
@@ -187,6 +187,15 @@ def prepare(job: TrainJob) -> Prepared:
     )
     _, taken = setup.begun()
     return Prepared(setup, splits, _key(job, setup, data, table), taken)
+
+
+def _fitting(recipe: Recipe, kind: Kind, splits: Mapping[str, Split]) -> Recipe:
+    """Of large samples fewer go through the network at once, which changes rounding alone."""
+    together: int | None = getattr(kind, "together_bytes", None)
+    if together is None:
+        return recipe
+    largest = max(kind.wire_bytes(split) for split in splits.values() if split)
+    return replace(recipe, micro_batch=max(1, min(recipe.micro_batch, together // largest)))
 
 
 def _split_fix(job: TrainJob) -> str:

@@ -21,7 +21,7 @@ class SplitSetSpec(Spec):
     """A sequence set and its split file."""
 
     path: Text
-    """sequence set (SET): the output of a finished ingest run, a folder of its parts, or one Parquet file"""
+    """set (SET) of sequences or images: the output of a finished ingest run; of sequences also Parquet of its schema"""
     splits: Text
     """split file: Parquet of schema splits, which says for every record train, validation or test"""
     empty_classes: Literal["refuse", "allow"] = "refuse"
@@ -65,7 +65,7 @@ class ModelSpec(Spec):
     """The network."""
 
     name: Text = "sequence_cnn"
-    """architecture by name: sequence_cnn, recurrent or transformer"""
+    """architecture by name: sequence_cnn, recurrent or transformer; of images image_cnn or u_net"""
     params: dict[Name, Any] = Field(default_factory=dict)
     """the architecture's own parameters; outputs and input follow from data and task"""
 

@@ -114,10 +114,15 @@ def _stacked(planes: list[NDArray[Any]], data: ImageSet) -> NDArray[Any]:
 
 
 class ImageKind:
-    """See engine/training/_kind.py."""
+    """See engine/training/_kind.py.
+
+    Attributes:
+        together_bytes: most bytes of images that go through a network at once; it holds a hundred times as much.
+    """
 
     name = "images"
     noun = "images"
+    together_bytes = 2 << 20
 
     def open(self, path: str) -> ImageSet:
         """See Kind."""

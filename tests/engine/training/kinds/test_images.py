@@ -131,6 +131,13 @@ def test_nothing_is_a_batch_too(folder):
     assert setup.build_model().eval().logits(x).shape == (1, 3, 1, 1)
 
 
+def test_large_images_go_through_the_network_one_by_one(folder, monkeypatch):
+    assert prepare(job(folder)).setup.recipe.micro_batch == RECIPE.micro_batch
+    for room, fit in ((3 * 24 * 24 * 2, 3), (100, 1)):
+        monkeypatch.setattr(KIND, "together_bytes", room, raising=False)
+        assert prepare(job(folder)).setup.recipe.micro_batch == fit
+
+
 def test_what_an_epoch_holds_is_bounded(folder):
     setup = prepare(job(folder)).setup
     assert KIND.wire_bytes(setup.train) == 24 * 24 * 2
