@@ -48,7 +48,7 @@ DRAWN = """
   model.params.dropout: {uniform: [0.0, 0.5]}
 """
 LISTED = """
-  training.learning_rate: {choice: [0.001, 0.003, 0.01]}
+  training.learning_rate: {choice: [0.001, 0.005]}
   model.params.channels: {choice: [8, 16]}
 """
 TWO, TUNE = "execution.parallel_trials=2", "execution.executor=ray"
@@ -71,10 +71,10 @@ class Search:
     told: str = "one process"
 
 
-ASHA = "trials: 8, stopping: asha, factor: 2, ahead: 2"
+ASHA = "trials: 6, stopping: asha, factor: 2, ahead: 2"
 SEARCHES = (
     Search("grid", "{method: grid}", LISTED),
-    Search("random", "{method: random, trials: 6}", DRAWN, (TWO,), "2 processes"),
+    Search("random", "{method: random, trials: 5}", DRAWN, (TWO,), "2 processes"),
     Search("bayesian", "{method: bayesian, trials: 12}", DRAWN),
     Search("bayesian, 2 ahead", "{method: bayesian, trials: 12, ahead: 2}", DRAWN, (TWO, TUNE), "Ray Tune, 2 at once"),
     Search("random, ASHA", f"{{method: random, {ASHA}}}", DRAWN, (TWO,), "2 processes"),

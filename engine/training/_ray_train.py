@@ -33,6 +33,9 @@ _TIMEOUT_SECONDS = 1800
 # than this many bytes of tokens.
 _BLOCKS_PER_WINDOW, _BLOCK_BYTES = 4, 32 << 20
 _BLOCKS_AHEAD = 2
+# At once, for each worker. A block's samples lie in all groups of their window, which whoever reads it decodes: several
+# readers would decode the same groups beside each other.
+_READERS = 1
 # Of a read task: small, so that reads fit beside workers that hold their CPUs all run long.
 _READ_CPUS = 0.1
 _END = None
@@ -197,7 +200,9 @@ class DataFeed:
         steps = [_Steps(epoch, begin, min(begin + size, end)) for begin in range(first_step, end, size)]
         tasks = [_Read(self._shared, one, self._rank, self._num_workers, __version__) for one in steps]
         with _data_context():
-            read = ray.data.read_datasource(datasource(tasks), override_num_blocks=len(tasks), num_cpus=_READ_CPUS)
+            read = ray.data.read_datasource(
+                datasource(tasks), override_num_blocks=len(tasks), num_cpus=_READ_CPUS, concurrency=_READERS
+            )
             for table in read.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=_BLOCKS_AHEAD):
                 for row in table.to_pylist():
                     if row["error"] is not None:
