@@ -5,8 +5,8 @@
 Sequences and images are made up, pass through ingest-sequences and ingest-images, and are fed to a step that computes
 on one core for 50 ms, as the feeds of training do it: by a reader beside the step in the same process, and by Ray Data.
 "busy" is the share of each epoch's wall time in which the step computed, its first batch included; "samples/s" is the
-feed alone, without a step. The DataLoader shuffles and collates, over pyarrow (all rows read once into memory) and over
-zarr (an image at a time), with no worker and with one.
+feed alone, without a step; "CPU ms" what a batch costs, where no other process helps. The DataLoader shuffles and
+collates, over pyarrow (all rows read once into memory) and over zarr (an image at a time), with no worker and with one.
 
 It wants a machine of two cores with nothing else on them.
 """
@@ -18,7 +18,6 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +48,12 @@ CLASSES = ("no", "yes")
 CODES = np.full(256, 4, np.uint8)
 CODES[[ord(letter) for letter in "ACGT"]] = range(4)
 Feed = Callable[[int], Iterable[Any]]
+READER, RAY, PLAIN, WORKER = (
+    "ours, reader",
+    "ours, Ray Data",
+    "torch DataLoader, no worker",
+    "torch DataLoader, 1 worker",
+)
 
 
 # ---------------------------------------------------------------- sets
@@ -208,27 +213,29 @@ def setup_of(case: Case, folder: Path) -> Setup:
 # ---------------------------------------------------------------- feeds
 
 
-def feeds(case: Case, folder: Path) -> Iterator[tuple[str, Feed]]:
-    """Each with its name; ours first."""
+def feeds(case: Case, folder: Path, wanted: str) -> Iterator[tuple[str, Feed]]:
+    """Those whose names hold the word; ours first."""
     setup = setup_of(case, folder)
     plan = setup.train_plan()
-    reader = Reader(setup.train_loader(), plan, 0, 1)
-    yield "ours, reader", lambda epoch: reader(epoch=epoch, first_step=0)
-    with ExitStack() as stack:
-        stack.enter_context(cluster("local"))
-        fed = DataFeed(setup, rank=0, num_workers=1)
-        yield "ours, Ray Data", lambda epoch: fed(epoch=epoch, first_step=0)
-    for workers in (0, 1):
-        loader = torch.utils.data.DataLoader(
-            case.dataset(folder),
-            batch_size=case.batch_size,
-            shuffle=True,
-            num_workers=workers,
-            collate_fn=case.collate,
-            multiprocessing_context="spawn" if workers else None,
-            persistent_workers=workers > 0,
-        )
-        yield f"torch DataLoader, {workers} workers", _Every(loader)
+    if wanted in READER:
+        reader = Reader(setup.train_loader(), plan, 0, 1)
+        yield READER, lambda epoch: reader(epoch=epoch, first_step=0)
+    if wanted in RAY:
+        with cluster("local"):
+            fed = DataFeed(setup, rank=0, num_workers=1)
+            yield RAY, lambda epoch: fed(epoch=epoch, first_step=0)
+    for workers, name in ((0, PLAIN), (1, WORKER)):
+        if wanted in name:
+            loader = torch.utils.data.DataLoader(
+                case.dataset(folder),
+                batch_size=case.batch_size,
+                shuffle=True,
+                num_workers=workers,
+                collate_fn=case.collate,
+                multiprocessing_context="spawn" if workers else None,
+                persistent_workers=workers > 0,
+            )
+            yield name, _Every(loader)
 
 
 @dataclass(frozen=True)
@@ -267,22 +274,33 @@ def epoch_of(feed: Feed, epoch: int) -> Measured:
     return Measured(computed / (time.perf_counter() - begun), 1000 * computed / steps)
 
 
-def alone(feed: Feed, epoch: int, samples: int) -> float:
-    """Samples a second without a step."""
-    begun = time.perf_counter()
+@dataclass(frozen=True)
+class Alone:
+    """Of an epoch without a step: samples a second, and milliseconds of this process's CPU for each step's batch."""
+
+    samples_per_s: float
+    cpu_ms: float
+
+
+def alone(feed: Feed, epoch: int, samples: int) -> Alone:
+    """Run one."""
+    begun, cpu, steps = time.perf_counter(), time.process_time(), 0
     for _ in feed(epoch):
-        pass
-    return samples / (time.perf_counter() - begun)
+        steps += 1
+    cpu_ms = 1000 * (time.process_time() - cpu) / steps
+    return Alone(samples / (time.perf_counter() - begun), cpu_ms)
 
 
-def lines_of(case: Case, folder: Path, *, samples: int, epochs: int) -> Iterator[str]:
+def lines_of(case: Case, folder: Path, *, samples: int, epochs: int, wanted: str) -> Iterator[str]:
     """Of the table."""
-    for name, feed in feeds(case, folder):
+    for name, feed in feeds(case, folder, wanted):
         found = [epoch_of(feed, epoch) for epoch in range(epochs)]
         rate = alone(feed, epochs, samples)
         busy = ", ".join(f"{100 * one.busy:.1f}" for one in found)
         steps = ", ".join(f"{one.step_ms:.0f}" for one in found)
-        yield f"| {case.name} ({case.told}), {case.batch_size} a step | {name} | {busy} | {steps} | {rate:,.0f} |"
+        is_here = name in (READER, PLAIN)  # and no other process works for it
+        cells = [f"{case.name} ({case.told}), {case.batch_size} a step", name, busy, steps]
+        yield f"| {' | '.join(cells)} | {rate.samples_per_s:,.0f} | {f'{rate.cpu_ms:.1f}' if is_here else ''} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -290,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("loader-work"), help="where the sets are kept")
     parser.add_argument("--only", default="sequences,images")
+    parser.add_argument("--feeds", default="", help="only those whose names hold this")
     parser.add_argument("--steps", type=int, default=150, help="of an epoch")
     parser.add_argument("--epochs", type=int, default=3)
     given = parser.parse_args(arguments)
@@ -306,7 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "| samples | feed | busy by epoch, % | step, ms | samples/s without a step |\n|---|---|---|---|---|", flush=True
     )
     for case in chosen:
-        for line in lines_of(case, folders[case.name], samples=case.batch_size * given.steps, epochs=given.epochs):
+        samples = case.batch_size * given.steps
+        for line in lines_of(case, folders[case.name], samples=samples, epochs=given.epochs, wanted=given.feeds):
             print(line, flush=True)
 
 

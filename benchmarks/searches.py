@@ -85,7 +85,7 @@ HEADS = (
     "trials",
     "calm, one process, s",
     "killed run",
-    "kills of its driver",
+    "kills: trials ended (epochs done) at each",
     "same bytes",
     "one split file",
 )
