@@ -20,12 +20,13 @@ from engine.interpret._target import Question, Target
 from engine.io.zarr_reader import CheckedArray
 from engine.models._info import open_model
 from engine.runtime.run import RunContext
+from engine.storage.store import open_store
 from jobs import explain_model
 from schemas.jobs.explain_model import ExplainModelSpec
 from tests.toys.explained import DECOYS, motif_file, motif_network
 from tests.toys.genome import write_fasta
 from tests.toys.pages import Page
-from tests.toys.runs import assert_same_results
+from tests.toys.runs import SIDECARS, assert_same_results, result_bytes
 from tests.toys.sequence_runs import ingested, sequence_model
 from tests.toys.sequences import MOTIF, motif_rows, row, write_splits
 from tests.toys.variant_runs import assert_one_sentence, replisome, replisome_here
@@ -228,6 +229,18 @@ def test_chosen_rows_and_the_other_methods(folder, calm, tmp_path, method):
     assert found["site_site_baseline"].null_count() == (4 if method == "mutagenesis" else 1)
     strongest = found["site_site_contributions"][0].arg_max()
     assert 0 <= strongest - ROWS[1]["sequence"].index(MOTIF) < 6
+
+
+def test_set_and_output_may_lie_on_an_object_store(s3_bucket, folder, calm):
+    for path in (folder / "set").rglob("*"):
+        if path.is_file():
+            open_store(f"{s3_bucket}/explained").put(path.relative_to(folder / "set").as_posix(), path.read_bytes())
+    said = words(folder, Path("x"))
+    said[1], said[said.index("-o") + 1] = f"{s3_bucket}/explained", f"{s3_bucket}/explanations"
+    done = replisome_here(*said)
+    assert done.returncode == 0, done.stderr
+    there = open_store(f"{s3_bucket}/explanations")
+    assert {name: there.read(name) for name in there.list() if name not in SIDECARS} == result_bytes(calm)
 
 
 def test_windows_of_a_genome_become_a_track(folder, tmp_path):
