@@ -219,3 +219,19 @@ def test_masks_are_learned_from_the_training_rows_alone(folder):
     mine = [number_of(setup.data, record) for group in setup.train for record in group.records]
     again = ImageSegmentation.fit(ImageSegmentationParams(boundary_px=1), [np.stack([dots(n)[1] for n in mine])])
     assert setup.task == again
+
+
+@pytest.mark.ray
+def test_ray_data_feeds_what_a_reader_reads(ray_cluster, folder, monkeypatch):
+    from engine.training import _ray_train
+    from engine.training._batches import Reader
+
+    monkeypatch.setattr(_ray_train, "_READ_CPUS", 1.0)
+    setup = prepare(job(folder, augmentation={"crop_px": 12, "flip": True, "contrast": 0.2})).setup
+    found = list(_ray_train.DataFeed(setup, rank=1, num_workers=2)(epoch=1, first_step=1))
+    wanted = list(Reader(setup.train_loader(), setup.train_plan(), 1, 2)(epoch=1, first_step=1))
+    assert len(found) == len(wanted) == setup.train_plan().num_steps - 1
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one.inputs.pixels_BCYX, other.inputs.pixels_BCYX)
+        np.testing.assert_array_equal(one.targets, other.targets)
+        assert one.records_B.tolist() == other.records_B.tolist()
