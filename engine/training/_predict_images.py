@@ -35,6 +35,7 @@ from engine.scoring._finished_rows import FinishedRows, RowSource
 from engine.scoring._predict_stages import Skipped, Skips, not_kept, rows_table, shard_output
 from engine.scoring._prediction_columns import columns_of, head_arrays
 from engine.training._image_set import ImageReader, ImageSet
+from engine.training._judge_images import FIELDS, Judge, task_of
 from engine.training.kinds.images import KIND, ImageInputs
 from schemas import states, tables
 
@@ -52,12 +53,14 @@ class ImageBatch:
         columns: what the output keeps of the set, all rows in order.
         pixels: (C, Y, X) of the rows to predict, by row.
         skipped: why the others are not predicted, by row.
+        targets: the truth of the rows to predict, where it is asked for.
     """
 
     shard: int
     columns: pa.Table
     pixels: Mapping[int, NDArray[Any]]
     skipped: Skips
+    targets: Mapping[int, Any]
 
 
 class ImageRows(RowSource):
@@ -90,6 +93,7 @@ class PredictImagesStages:
         images: the set.
         model: model folder.
         images_per_shard: rows of a shard.
+        judge: hold what is told against the set's own classes or masks.
         device, precision, micro_batch: of the model.
     """
 
@@ -97,6 +101,7 @@ class PredictImagesStages:
     images: ImageSet
     model: str
     images_per_shard: int
+    judge: bool = False
     device: str = "cpu"
     precision: str = "fp32"
     micro_batch: int = 4
@@ -139,6 +144,12 @@ class PredictImagesStages:
             raise InputError(what, where=data.path, fix="give images of that type, or train on these")
         if self.finds_objects:
             _ = self.growing
+        if (judge := self.judged_by()) is not None:
+            judge.check()
+
+    def judged_by(self) -> Judge | None:
+        """Who holds it against the truth; None where nobody does."""
+        return Judge(task_of(self.info), self.images) if self.judge else None
 
     @property
     def growing(self) -> Growing:
@@ -162,7 +173,7 @@ class PredictImagesStages:
 
     def schema(self) -> pa.Schema:
         """Columns of the table."""
-        return pa.schema([*tables.IMAGE_PREDICTIONS, *self.told_fields()])
+        return pa.schema([*tables.IMAGE_PREDICTIONS, *self.told_fields(), *(FIELDS if self.judge else ())])
 
     def told_fields(self) -> list[pa.Field]:
         """Columns of what the model tells."""
@@ -188,7 +199,7 @@ class PredictImagesStages:
 
     def open_reader(self) -> Callable[[Shard], ImageBatch]:
         """See runtime.stages.Stages."""
-        return _BatchReader(self.source(), ImageReader(self.images))
+        return _BatchReader(self.source(), ImageReader(self.images), self.judged_by())
 
     def open_scorer(self) -> Callable[[ImageBatch], ShardOutput]:
         """See runtime.stages.Stages."""
@@ -211,19 +222,32 @@ def rows_per_shard(data: ImageSet, *, images_per_shard: int, bytes_per_shard: in
 class _BatchReader:
     source: ImageRows
     images: ImageReader
+    judge: Judge | None
 
     def __call__(self, shard: Shard) -> ImageBatch:
         table = self.source.read(shard)
         skipped = not_kept(table)
         pixels: dict[int, NDArray[Any]] = {}
-        for row, record in enumerate(table["record"].to_pylist()):
+        targets: dict[int, Any] = {}
+        for row, (record, label) in enumerate(
+            zip(table["record"].to_pylist(), table["label"].to_pylist(), strict=True)
+        ):
             if row in skipped:
                 continue
             try:
-                pixels[row] = self.images.images([record])[0]
+                found = self.images.images([record])[0]
+                target = None if self.judge is None else self._target(self.judge, record, label)
             except DataError as error:
                 skipped[row] = Skipped(states.REJECTED, "damaged_image", str(error))
-        return ImageBatch(shard.shard, table.drop_columns(["state"]), pixels, skipped)
+                continue
+            if isinstance(target, Skipped):
+                skipped[row] = target
+                continue
+            pixels[row], targets[row] = found, target
+        return ImageBatch(shard.shard, table.drop_columns(["state"]), pixels, skipped, targets)
+
+    def _target(self, judge: Judge, record: int, label: str | None) -> Any:
+        return judge.target(record, label, self.images.masks([record])[0] if judge.needs_masks else None)
 
 
 class _BatchScorer:
@@ -242,16 +266,21 @@ class _BatchScorer:
             torch.set_num_threads(1)
         self._members: list[Any] = list(load_members(stages.info, self._device))
         self._growing = stages.growing if stages.finds_objects else None
+        self._judge = stages.judged_by()
 
     def __call__(self, batch: ImageBatch) -> ShardOutput:
         skipped = dict(batch.skipped)
         found: dict[int, NDArray[np.float32]] = {}
         masks: dict[int, NDArray[np.int32]] = {}
+        kept: dict[int, tuple[list[float], list[float]]] = {}
         for row, values in self._values(batch.pixels):
             if not np.isfinite(values).all():
                 sentence = f"the model's head {self._stages.head.name} gave NaN or infinity for this image"
                 skipped[row] = Skipped(states.REJECTED, "model_output_not_finite", sentence)
-            elif self._growing is None:
+                continue
+            if self._judge is not None:
+                kept[row] = self._judge.kept(values, batch.targets[row])
+            if self._growing is None:
                 found[row] = values
             else:
                 masks[row] = objects_of(values, self._growing)
@@ -262,6 +291,9 @@ class _BatchScorer:
         else:
             told = [pa.array([int(masks[row].max(initial=0)) if row in masks else None for row in rows], pa.int32())]
             files = self._files(batch, masks)
+        if self._judge is not None:
+            pairs = [kept.get(row, (None, None)) for row in rows]
+            told += [pa.array([pair[n] for pair in pairs], one.type) for n, one in enumerate(FIELDS)]
         output = shard_output(
             rows_table(batch.columns, skipped, told, self._stages.schema()),
             skipped,

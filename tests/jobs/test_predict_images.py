@@ -14,9 +14,10 @@ import zarr
 
 from engine import registry
 from engine.imaging.instances import Growing, objects_of
+from engine.imaging.matching import match_counts, object_f1
 from engine.models._folder import ModelCard, save_model_folder
 from engine.training._image_set import ImageReader, open_image_set
-from tests.toys.image_sets import classed, dots, ingested
+from tests.toys.image_sets import classed, dot_set, dots, ingested
 from tests.toys.pictures import save
 from tests.toys.runs import assert_same_results
 from tests.toys.variant_runs import assert_one_sentence, replisome, replisome_here
@@ -64,7 +65,9 @@ def folder(tmp_path_factory) -> Path:
     for number in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10):
         save(folder / "in" / f"{number:02d}.tif", dots(number)[0])
     ingested(folder, "--images-per-shard", "4")
-    extra = {"task": ["image_segmentation", {"object_px": 3}], "images": {"dtype": "uint16"}}
+    shares = {"background": 0.8, "inside": 0.1, "boundary": 0.1}
+    facts = {"pixel_shares": shares, "images": 1, "objects": 3}
+    extra = {"task": ["image_segmentation", {"object_px": 3}], "images": {"dtype": "uint16"}, "targets": facts}
     outputs = {"outputs": ("background", "inside", "boundary"), "head": "pixel_class"}
     model(folder / "model", "u_net", encoder=SCALE, extra=extra, **{**outputs, "levels": 1})
     return folder
@@ -180,7 +183,9 @@ def classes(tmp_path_factory) -> Path:
         save(folder / "in" / "ab"[number % 2] / f"{number}.png", classed(number))
     ingested(folder, "--label-from-folder")
     encoder = {"channels": 3}
-    model(folder / "model", "image_cnn", encoder=encoder, extra={}, members=2, outputs=("a", "b", "c"), head="class")
+    facts = {"classes": {"a": 3, "b": 2, "c": 1}}
+    extra = {"task": ["image_classification", {}], "targets": facts}
+    model(folder / "model", "image_cnn", encoder=encoder, extra=extra, members=2, outputs=("a", "b", "c"), head="class")
     return folder
 
 
@@ -218,3 +223,53 @@ def test_what_does_not_go_together_is_one_sentence(folder, classes, tmp_path):
     told = "its values for pixels are of the task 'other', which makes no objects"
     assert_one_sentence(refused(str(folder / "set"), "-m", str(tmp_path / "odd")), 2, told)
     assert_one_sentence(refused(str(tmp_path / "in"), "-m", str(folder / "model")), 2, "there is no image set here")
+
+
+def test_objects_are_judged_by_the_masks_of_the_set(folder, tmp_path):
+    dot_set(tmp_path, 7, "--group-pattern", r"0[0-5](\.)")
+    given = ["predict-images", str(tmp_path / "set"), "-m", str(folder / "model"), "--judge", "--images-per-shard", "3"]
+    done = replisome_here(*given, "-o", str(tmp_path / "out"), "--progress", "none")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    masks = zarr.open_group(tmp_path / "out" / "masks.zarr", mode="r")["0"]
+    counts = np.array([match_counts(dots(number)[1], masks[number]) for number in range(7)])
+    metrics = told["all"]["metrics"]
+    for place, name in ((0, "object_f1_50"), (4, "object_f1_70")):
+        assert metrics[name]["value"] == pytest.approx(object_f1(counts.sum(axis=0))[place])
+        assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"]
+    assert [one["samples"] for one in told["groups"].values()] == [6]
+    grouped = told["groups"]["."]["metrics"]["object_f1_50"]["value"]
+    assert grouped == pytest.approx(object_f1(counts[:6].sum(axis=0))[0])
+    assert f"object_f1_70 {metrics['object_f1_70']['value']:.3f}" in (tmp_path / "out" / "report.html").read_text()
+    assert replisome_here("verify", str(tmp_path / "out")).returncode == 0
+
+
+def test_classes_are_judged_by_the_labels_of_the_set(classes, tmp_path):
+    for number in range(8):
+        save(tmp_path / "in" / "abz"[number % 2 + (number == 7)] / f"{number}.png", classed(number))
+    ingested(tmp_path, "--label-from-folder")
+    given = ["predict-images", str(tmp_path / "set"), "-m", str(classes / "model"), "--judge", "--progress", "none"]
+    done = replisome_here(*given, "-o", str(tmp_path / "out"), "--max-rejects", "0.2")
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path / "out")
+    (odd,) = rows.filter(pl.col("state") == "rejected").to_dicts()
+    assert (odd["label"], odd["reason"]) == ("z", "unknown_label")
+    (told,) = table(tmp_path / "out", "rejects")["sentence"].to_list()
+    assert "has label 'z', the classes are a, b, c" in told
+    judged = rows.filter(pl.col("state") == "scored")
+    accuracy = (judged["label"] == judged["class_predicted"]).mean()
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["all"]
+    assert found["samples"] == 7
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
+
+
+def test_a_set_without_truth_is_not_judged(folder, classes, tmp_path):
+    for place, net, told in (
+        (folder / "set", folder / "model", "the set has no masks to judge by; make it anew with --masks"),
+        (tmp_path / "set", classes / "model", "the set has no labels to judge by"),
+    ):
+        if not place.exists():
+            save(tmp_path / "in" / "1.png", classed(1))
+            ingested(tmp_path)
+        done = replisome_here("predict-images", str(place), "-m", str(net), "--judge", "-o", str(tmp_path / "out"))
+        assert_one_sentence(done, 2, told)

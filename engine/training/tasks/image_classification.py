@@ -5,6 +5,7 @@ All but the kind of sample is as for sequences (engine/training/tasks/sequence_c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,13 @@ class ImageClassification(SequenceClassification):
     Params = ImageClassificationParams
     kind = "images"
     level = "image"
+
+    @classmethod
+    def from_facts(
+        cls, params: ImageClassificationParams, outputs: tuple[str, ...], facts: Mapping[str, Any]
+    ) -> ImageClassification:
+        """The task as a model folder keeps it: see `facts`."""
+        return cls(params, outputs, tuple(facts["classes"][name] for name in outputs))
 
     def pictured(self, values_BK: NDArray[Any], targets_B: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """True and called classes (B,), counted from 1, for pictures."""

@@ -105,6 +105,14 @@ class ImageSegmentation:
             raise InputError("the masks of the training rows hold no object", where="task", fix=fix)
         return cls(params, tuple((pixels_K / pixels_K.sum()).tolist()), images, objects)
 
+    @classmethod
+    def from_facts(
+        cls, params: ImageSegmentationParams, outputs: tuple[str, ...], facts: Mapping[str, Any]
+    ) -> ImageSegmentation:
+        """The task as a model folder keeps it: see `facts`."""
+        shares = tuple(facts["pixel_shares"][name] for name in outputs)
+        return cls(params, shares, facts["images"], facts["objects"])
+
     def bias(self) -> Floats:
         """Logarithm of each class's share; a class without a pixel begins as one in a million."""
         logits_K: Floats = np.log(np.maximum(np.array(self.shares), 1e-6))
