@@ -71,11 +71,15 @@ class SequenceAugmentation:
 
 def moved(tokens: NDArray[Any], by: int, unknown: int) -> NDArray[Any]:
     """Moved to the right, or to the left where negative; the length stays."""
-    made = np.full_like(tokens, unknown)
-    if by >= 0:
+    if by == 0:
+        return tokens
+    made = np.empty_like(tokens)
+    if by > 0:
+        made[:by] = unknown
         made[by:] = tokens[: max(0, len(tokens) - by)]
     else:
         made[:by] = tokens[-by:]
+        made[by:] = unknown
     return made
 
 

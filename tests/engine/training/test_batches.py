@@ -5,7 +5,8 @@ from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.encoders.protein_tokens import ProteinTokens, ProteinTokensParams
 from engine.errors import DataError, InputError
 from engine.genome.windows import reverse_complement, text_from_tokens, tokens_from_text
-from engine.training._batches import BatchLoader
+from engine.training import _batches
+from engine.training._batches import BatchLoader, Reader
 from engine.training._sample_plan import SamplePlan
 from engine.training._sequence_set import index_splits, open_set
 from engine.training._split_table import SplitTable
@@ -87,6 +88,31 @@ def test_the_cache_is_bounded_and_changes_nothing(tmp_path):
         assert texts_of(loader.load(ids, epoch=0)) == texts_of(narrow.load(ids, epoch=0))
         assert sum(held.tokens.nbytes for held in narrow._held.values()) <= 700
     assert len(loader._held) == 8
+
+
+@pytest.mark.parametrize(("room", "ahead"), [(1 << 30, 16), (3.5, 3), (0.1, 1)])
+def test_a_reader_is_ahead_by_as_many_batches_as_there_is_room_for(tmp_path, monkeypatch, room, ahead):
+    loader = opened(tmp_path, motif_rows(400, low=24, high=24))
+    size = loader.load(np.arange(10), epoch=0).nbytes
+    assert size == 10 * (24 + 8 + 8)  # tokens, lengths, targets
+    monkeypatch.setattr(_batches, "_AHEAD_BYTES", int(room * size))
+    begun = []
+
+    def load(ids, *, epoch, load=loader.load):
+        begun.append(len(begun))
+        return load(ids, epoch=epoch)
+
+    monkeypatch.setattr(loader, "load", load)
+    plan = loader._plan
+    batches = Reader(loader, plan, 0, 1)(epoch=1, first_step=2)
+    for step in range(2, 6):
+        assert next(batches).records_B.tolist() == plan.step(1, step).tolist()
+    batches.close()  # ends what was begun, and begins no more
+    count = len(begun)
+    assert 4 <= count <= 4 + ahead
+    rest = Reader(loader, plan, 0, 1)(epoch=1, first_step=38)
+    assert [one.records_B.tolist() for one in rest] == [plan.step(1, step).tolist() for step in (38, 39)]
+    assert len(begun) == count + 2
 
 
 def test_a_label_outside_the_classes_is_named_with_part_and_record(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from safetensors.numpy import load_file
 
 from engine.errors import DataError, InputError
-from engine.training import _checkpoints
+from engine.training import _checkpoints, _recipe
 from engine.training._recipe import Recipe
 from engine.training._team import Team
 from engine.training._train_job import Component
@@ -18,6 +18,15 @@ from tests.engine.training.setups import SMALL, small_setup, step_losses
 def trained(setup):
     training = Training(setup, Team())
     return training, training.run()
+
+
+def test_a_window_of_large_samples_is_one_that_fits_in_memory(tmp_path, monkeypatch):
+    setup = small_setup(tmp_path)
+    assert setup.train_plan().window == 24
+    longest = setup.kind.wire_bytes(setup.train)
+    for room, window in ((5 * longest + 1, 5), (1, 1)):
+        monkeypatch.setattr(_recipe, "_WINDOW_BYTES", room)
+        assert setup.train_plan().window == window
 
 
 def test_it_learns(tmp_path):
