@@ -289,7 +289,7 @@ def _start(address: str, folder: str) -> None:
     try:
         with _silent_stderr():  # where Ray's core tells that its level was set
             ray.init(**_init_arguments(address, folder))
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # a bare one where its processes take more than 30 s, as on an overloaded machine
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address == "local":
             raise SystemFailure(f"Ray did not start: {said}", where="ray", fix="run again") from error
