@@ -17,6 +17,8 @@ from engine.scoring._predictor import Lengths, Predictor, padded
 class PairPredictor(Predictor):
     """`predict` takes pairs: (tokens of the sequence, tokens of the other member)."""
 
+    TAKES_PAIRS = True
+
     def _check(self, window: Any, number: int) -> None:
         for encoder, tokens in zip((self._encoder.first, self._encoder.second), window, strict=True):
             if tokens.dtype != np.uint8 or tokens.ndim != 1 or not len(tokens):

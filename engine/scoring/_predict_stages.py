@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from engine.scoring._predictor import Predictor
 
 Tokens = NDArray[np.uint8]
-Window = Tokens | tuple[Tokens, Tokens]
 Outputs = dict[str, Values]
 # Columns of a sequence set that every row of predictions keeps; `state` and `reason` are then its own.
 KEPT_COLUMNS = tuple(name for name in tables.PREDICTIONS.names if name not in ("state", "reason"))
@@ -57,7 +56,7 @@ class SequenceBatch:
     """
 
     columns: pa.Table
-    tokens: Mapping[int, Window]
+    tokens: Mapping[int, Any]
     skipped: Skips
 
     def single(self, row: int) -> Tokens:
@@ -231,7 +230,7 @@ class BatchReader:
     def __call__(self, shard: Shard) -> SequenceBatch:
         table = self.source.read(shard)
         skipped = self.skip(table)
-        tokens: dict[int, Window] = {}
+        tokens: dict[int, Any] = {}
         texts = [table[name].to_pylist() for name in ("sequence", "second") if name in table.column_names]
         for row, members in enumerate(zip(*texts, strict=True)):
             if row in skipped:

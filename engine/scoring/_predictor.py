@@ -64,6 +64,8 @@ class Predictor:
         InputError: unknown precision, no such device, or a model folder whose tensors do not fit.
     """
 
+    TAKES_PAIRS = False
+
     def __init__(
         self,
         info: ModelInfo,
@@ -83,6 +85,9 @@ class Predictor:
         self.halved = 0
         encoder = registry.component("encoders", info.encoder["name"])
         self._encoder = encoder(registry.build_params(encoder, info.encoder["params"], where=info.path))
+        if hasattr(self._encoder, "second") and not self.TAKES_PAIRS:
+            what = f"model {info.name!r} takes pairs, and single sequences are asked about here"
+            raise InputError(what, where="predictor", fix="use it in the job predict, on a set of pairs")
         self._num_tokens = int(getattr(self._encoder, "num_tokens", N_TOKEN + 1))
         self._unknown = int(getattr(self._encoder, "unknown_token", N_TOKEN))
         self._members = [prepared(member, self.device) for member in load_members(info)]

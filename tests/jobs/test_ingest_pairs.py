@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from schemas import states, tables
-from tests.toys.variant_runs import assert_one_sentence, replisome_here
+from schemas.jobs.train_model import TrainModelSpec
+from tests.toys.variant_runs import ROOT, assert_one_sentence, replisome_here
 
 PAIRS = """target,protein,drug,smiles,affinity
 t0,MKVLA,d0,CC(=O)O,5.5
@@ -25,6 +31,7 @@ t0,MKVLA,d0x,CC(=O)O,5.5
 t0,MKVLA,d0y,CC(=O)O,9.5
 t1,MKWWAA,d5,CCCCCCCCCCCC,6.0
 """
+PAGE = ROOT / "docs" / "pairs-and-positions.md"
 PAIR_WORDS = ("--sequence", "protein", "--id", "target", "--second", "smiles", "--second-id", "drug")
 
 
@@ -63,23 +70,25 @@ def test_every_pair_is_kept_or_rejected_with_a_reason(tmp_path):
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["facts"]["second_alphabet"] == "smiles"
 
 
-def test_three_tables_are_one_join_away(tmp_path):
-    """The line that docs/tutorial.md gives for affinities, drugs and targets in files of their own."""
-    affinities = pl.DataFrame({"drug": [1, 1, 2], "target": [1, 2, 2], "value": [5.0, 6.0, 7.5]})
-    drugs = pl.DataFrame({"index": [1, 2], "smiles": ["CCO", "CCN"]})
-    targets = pl.DataFrame({"index": [1, 2], "sequence": ["MKV", "MKW"]})
-    joined = affinities.join(drugs, left_on="drug", right_on="index").join(targets, left_on="target", right_on="index")
-    joined.write_parquet(tmp_path / "pairs.parquet")
-    done = replisome_here(
-        *("ingest-sequences", str(tmp_path / "pairs.parquet"), "-o", str(tmp_path / "out"), "--progress", "none"),
-        *("--alphabet", "protein", "--id", "target", "--second", "smiles", "--second-id", "drug", "--targets", "value"),
-    )
-    assert done.returncode == 0, done.stderr
-    found = pl.from_arrow(pq.read_table(tmp_path / "out" / "data"))
-    wanted = joined.select(
-        "sequence", pl.col("smiles"), pl.col("drug").cast(pl.String), pl.col("target").cast(pl.String), "value"
-    )
-    assert sorted(found.select("sequence", "second", "second_id", "id", "target").rows()) == sorted(wanted.rows())
+def test_three_tables_are_one_join_away(tmp_path, monkeypatch):
+    """The lines that docs/pairs-and-positions.md gives for affinities, drugs and targets in files of their own."""
+    blocks = dict(re.findall(r"```(python|bash|yaml)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    affinities = pl.DataFrame({"drug": [1, 1, 2], "target": [1, 2, 2], "pkd": [5.0, 6.0, 7.5]})
+    affinities.write_csv("affinities.csv")
+    pl.DataFrame({"drug": [1, 2], "smiles": ["CCO", "CCN"]}).write_csv("drugs.csv")
+    pl.DataFrame({"target": [1, 2], "sequence": ["MKV", "MKW"]}).write_csv("targets.csv")
+    subprocess.run([sys.executable, "-c", blocks["python"]], check=True)
+    for line in blocks["bash"].splitlines()[:1]:
+        done = replisome_here(*shlex.split(line)[1:], "--progress", "none")
+        assert done.returncode == 0, done.stderr
+    found = pl.from_arrow(pq.read_table("set/data"))
+    assert sorted(found.select("id", "second_id", "sequence", "second", "target").rows()) == [
+        ("1", "1", "MKV", "CCO", 5.0),
+        ("2", "1", "MKW", "CCO", 6.0),
+        ("2", "2", "MKW", "CCN", 7.5),
+    ]
+    assert TrainModelSpec.model_validate(yaml.safe_load(blocks["yaml"])).model.name == "pair_network"
 
 
 @pytest.mark.parametrize(("alphabet", "kept"), [("dna", ["ACGN", None]), ("protein", ["ACGN", "MKV"])])

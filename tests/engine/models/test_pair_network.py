@@ -15,6 +15,8 @@ from engine.models._folder import ModelCard, load_members, save_model_folder
 from engine.models._info import open_model
 from engine.models._sample_dropout import SampleDropout, set_sample_seeds
 from engine.models.pair_network import PairNetwork, PairNetworkParams
+from engine.scoring._pair_predictor import PairPredictor
+from engine.scoring._predictor import Predictor
 
 torch.set_num_threads(1)
 
@@ -109,6 +111,25 @@ def test_a_model_folder_keeps_it(tmp_path):
     other = ModelCard(name="toy", version="1", licence="Apache-2.0", text="#", encoder={"name": "tokens", "params": {}})
     with pytest.raises(InputError, match="gives 1 channels, the network takes 2"):
         save_model_folder(tmp_path / "n", [model], architecture="pair_network", card=other)
+
+
+def test_what_asks_about_single_sequences_refuses_it(tmp_path):
+    encoder = {"name": "pair", "params": {"first": "protein_tokens", "second": "smiles_tokens"}}
+    card = ModelCard(name="toy", version="1", licence="Apache-2.0", text="# A toy", encoder=encoder)
+    info = save_model_folder(tmp_path / "m", [network()], architecture="pair_network", card=card)
+    with pytest.raises(InputError, match="model 'toy' takes pairs, and single sequences are asked about here"):
+        Predictor(info)
+    one, other = (ENCODER.encode("MKV", text) for text in ("CCO", "CC"))
+    predictor = PairPredictor(info, micro_batch=2)
+    found = predictor.predict([one, other, one])
+    assert found[0]["value"] is found[2]["value"] and found[0]["value"] != found[1]["value"]
+    for odd in (
+        (one[0], np.zeros(0, np.uint8)),
+        (one[0].astype(np.int64), one[1]),
+        (one[0], np.full(3, 200, np.uint8)),
+    ):
+        with pytest.raises(InputError, match="pair 0 holds"):
+            predictor.predict([odd])
 
 
 def test_golden_numbers_of_this_version():
