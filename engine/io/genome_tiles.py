@@ -52,8 +52,13 @@ class GenomeTiles:
         self, reference: ReferenceGenome, regions: Sequence[Region], *, tile_bp: int, grid_bp: int = 1
     ) -> None:
         asked = regions or [Region(contig, 0, length) for contig, length in reference.contigs.items() if length]
-        wide = [Region(one.contig, one.start // grid_bp * grid_bp, -(-one.end // grid_bp) * grid_bp) for one in asked]
-        found, self._notes = placed_regions(wide, reference)
+        inside, self._notes = placed_regions(asked, reference)
+        wide = [
+            Region(one.contig, one.start // grid_bp * grid_bp, -(-one.end // grid_bp) * grid_bp)
+            for ones in inside.values()
+            for one in ones
+        ]
+        found, _ = placed_regions(wide, ReferenceGenome(reference.path) if reference.contig_aliases else reference)
         self.path = reference.path
         self.contigs = {contig: reference.contigs[contig] for contig in found}
         self._reference = reference
