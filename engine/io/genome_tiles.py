@@ -58,7 +58,7 @@ class GenomeTiles:
             for ones in inside.values()
             for one in ones
         ]
-        found, _ = placed_regions(wide, ReferenceGenome(reference.path) if reference.contig_aliases else reference)
+        found, _ = placed_regions(wide, reference)
         self.path = reference.path
         self.contigs = {contig: reference.contigs[contig] for contig in found}
         self._reference = reference
