@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from engine.errors import DataError
 from engine.storage import faults
 from engine.storage.store import clear_errors
+from engine.training._sharding import share_like, whole
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _STATE, _CRC = "replisome.state", "replisome.crc32c"
@@ -96,7 +97,7 @@ def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The model's state under names that tell it from the optimiser's; what is frozen stays as it began."""
     frozen = _frozen(model)
-    return {_MODEL + name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+    return {_MODEL + name: whole(tensor) for name, tensor in model.state_dict().items() if name not in frozen}
 
 
 def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -114,7 +115,7 @@ def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
     """The optimiser's state, `optimiser.<parameter>.<what>`; its settings follow from the recipe."""
     state = optimiser.state_dict()["state"]
     return {
-        f"{_OPTIMISER}{number}.{name}": value
+        f"{_OPTIMISER}{number}.{name}": whole(value)
         for number, values in state.items()
         for name, value in values.items()
         if isinstance(value, Tensor)
@@ -123,9 +124,10 @@ def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
 
 def load_optimiser(optimiser: Optimizer, checkpoint: Checkpoint) -> None:
     """Give an optimiser over the same parameters the state of a checkpoint."""
+    owners = [one for group in optimiser.param_groups for one in group["params"]]
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.tensors.items():
         if name.startswith(_OPTIMISER):
             number, what = name.removeprefix(_OPTIMISER).split(".", 1)
-            found.setdefault(int(number), {})[what] = torch.clone(tensor)
+            found.setdefault(int(number), {})[what] = share_like(torch.clone(tensor), owners[int(number)])
     optimiser.load_state_dict({**optimiser.state_dict(), "state": found})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from engine.training._sharding import FSDP2, sharded
 
 
 class Team:
@@ -27,9 +30,19 @@ class Team:
         """Whether this worker writes the files."""
         return self.rank == 0
 
-    def wrapped(self, module: nn.Module) -> nn.Module:
-        """A module whose gradients are averaged over the team with each backward pass."""
-        return DistributedDataParallel(module) if self.size > 1 else module
+    def wrapped(self, module: nn.Module, *, sharding: str = "ddp", layers: Sequence[nn.Module] = ()) -> nn.Module:
+        """A module whose gradients are averaged over the team with each backward pass.
+
+        Args:
+            module: the same at every worker.
+            sharding: "ddp", or "fsdp2" to hold it in shares.
+            layers: of it, gathered one at a time where it is held in shares.
+        """
+        if self.size == 1:
+            return module
+        if sharding == FSDP2:
+            return sharded(module, layers, device=self.device.type)
+        return DistributedDataParallel(module)
 
     def total(self, value: Tensor) -> Tensor:
         """Sum of a tensor over the team, in float64."""

@@ -209,6 +209,12 @@ def layers_in_order(model: Any) -> list[list[str]]:
     return made
 
 
+def listed_layers(model: Any) -> list[Any]:
+    """The modules of a network's lists of layers, each called as a whole."""
+    names = [one for layer in layers_in_order(model) for one in layer]
+    return [model.get_submodule(name) for name in names if name.rpartition(".")[2].isdecimal()]
+
+
 def rates_by_depth(model: Any, layer_rate: float) -> dict[str, float]:
     """Factor of the learning rate of each parameter: 1 for the head, less for each layer before it."""
     layers = layers_in_order(model)

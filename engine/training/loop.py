@@ -9,7 +9,10 @@ Shape letters: B samples of a batch, N samples of a split, K outputs.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -31,9 +34,10 @@ from engine.training._checkpoints import BEST, LAST, Checkpoint
 from engine.training._event_file import EventFile, confusion_image, curves_image
 from engine.training._examples import examples_image
 from engine.training._recipe import Recipe, Setup
+from engine.training._sharding import FSDP2, whole
 from engine.training._split_table import Split
 from engine.training._team import Team
-from engine.training._transfer import rates_by_depth
+from engine.training._transfer import listed_layers, rates_by_depth
 
 MOMENTUM = 0.9
 # Micro-batches that are read at once and then cut by length.
@@ -87,9 +91,17 @@ class Training:
         self._on_step, self._on_epoch = on_step, on_epoch
         self._kind, self._encoder = setup.kind, setup.build_encoder()
         self._model = setup.build_model().to(team.device)
+        self._is_sharded = team.size > 1 and self.recipe.sharding == FSDP2
+        # The network that is judged and kept: of one in shares a copy that is whole.
+        self._judged = setup.build_model().to(team.device) if self._is_sharded else self._model
+        found = _checkpoints.read(setup.checkpoints / LAST)
+        if found is not None:
+            _checkpoints.load_model(self._model, found)
+        self._runner = self._wrapped()
         self._optimiser = _optimiser(self._model, self.recipe, setup.transfer.layer_rate)
-        self.progress = self._resume()
-        self._runner = team.wrapped(_Logits(self._model))
+        if found is not None:
+            _checkpoints.load_optimiser(self._optimiser, found)
+        self.progress = Progress() if found is None else Progress(**found.state)
         self.plan = setup.train_plan()
         self._loader = setup.train_loader()
         self._feed = feed or Reader(self._loader, self.plan, team.rank, team.size)
@@ -112,13 +124,12 @@ class Training:
                 self._end_epoch(writes)
         return self.progress
 
-    def _resume(self) -> Progress:
-        found = _checkpoints.read(self.setup.checkpoints / LAST)
-        if found is None:
-            return Progress()
-        _checkpoints.load_model(self._model, found)
-        _checkpoints.load_optimiser(self._optimiser, found)
-        return Progress(**found.state)
+    def _wrapped(self) -> nn.Module:
+        runner = _Logits(self._model)
+        if self.recipe.compiled:
+            check_compiler(self.team.device)
+            runner.compile(dynamic=True)
+        return self.team.wrapped(runner, sharding=self.recipe.sharding, layers=listed_layers(self._model))
 
     def _run_epoch(self, writes: EventFile | None) -> None:
         progress = self.progress
@@ -163,7 +174,12 @@ class Training:
 
     def _sums_kept(self, *, is_last: bool) -> Any:
         """Gradients are sent once, with the last part."""
-        return self._runner.no_sync() if self.team.size > 1 and not is_last else nullcontext()  # type: ignore[operator]
+        runner: Any = self._runner
+        if self._is_sharded:
+            runner.set_requires_gradient_sync(is_last)
+        elif self.team.size > 1 and not is_last:
+            return runner.no_sync()
+        return nullcontext()
 
     def _loss(self, part: Batch, targets: Tensor, weights_B: Tensor) -> Tensor:
         """Weighted sum of the losses. A worker without samples runs an empty-handed pass, as the others wait for it."""
@@ -179,7 +195,7 @@ class Training:
     def _update(self) -> bool:
         """Move the weights; false where the gradients are not finite."""
         limit = self.recipe.clip_norm or float("inf")
-        norm = nn.utils.clip_grad_norm_(self._model.parameters(), limit)
+        norm = whole(nn.utils.clip_grad_norm_(self._model.parameters(), limit))
         if not bool(torch.isfinite(norm)):
             return False
         for group in self._optimiser.param_groups:
@@ -207,6 +223,8 @@ class Training:
 
     def _end_epoch(self, writes: EventFile | None) -> None:
         """Validate, note, keep the best, and decide whether to go on; the first worker decides for all."""
+        if self._is_sharded:
+            _checkpoints.load_model(self._judged, Checkpoint(_checkpoints.model_tensors(self._model), {}))
         found = self._validate()
         progress = self.progress
         if self.team.is_first:
@@ -241,7 +259,7 @@ class Training:
                 pairs = zip(found.values_NK.T, truths_NK.T, strict=True)
                 curves = [_metrics.precision_recall_curve(*pair) for pair in pairs]
                 writes.image("validation/precision_recall", curves_image(curves), self._global_step)
-            shown = examples_image(self._model, self.setup, self.team.device)
+            shown = examples_image(self._judged, self.setup, self.team.device)
             if shown is not None:
                 writes.image("validation/examples", shown, self._global_step)
 
@@ -254,7 +272,7 @@ class Training:
             return
         progress.best, progress.best_epoch = (value if np.isfinite(value) else None), progress.epoch
         state = {"epoch": progress.epoch, "figures": progress.history[-1]["validation"]}
-        _checkpoints.write(self.setup.checkpoints / BEST, Checkpoint(_checkpoints.model_tensors(self._model), state))
+        _checkpoints.write(self.setup.checkpoints / BEST, Checkpoint(_checkpoints.model_tensors(self._judged), state))
 
     def _is_over(self) -> bool:
         """After the epoch has been counted."""
@@ -264,16 +282,18 @@ class Training:
 
     def _save_last(self, writes: EventFile | None) -> None:
         """The curves first: what a checkpoint has done is not done again."""
+        if writes is None and not self._is_sharded:
+            return
+        tensors = {**_checkpoints.model_tensors(self._model), **_checkpoints.optimiser_tensors(self._optimiser)}
         if writes is None:
             return
         writes.flush()
-        tensors = {**_checkpoints.model_tensors(self._model), **_checkpoints.optimiser_tensors(self._optimiser)}
         _checkpoints.write(self.setup.checkpoints / LAST, Checkpoint(tensors, asdict(self.progress)))
 
     def _validate(self) -> Outputs | None:
         """Outputs over the validation rows in the order of the rows, at the first worker."""
         mine = predict(
-            [self._model],
+            [self._judged],
             self.setup,
             self.setup.validation,
             rank=self.team.rank,
@@ -438,6 +458,20 @@ def _few(records: NDArray[np.int64]) -> str:
 def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
     """Bounds of parts of at most `size`; one empty part where there is nothing."""
     return ((begin, min(begin + size, count)) for begin in range(0, max(count, 1), size))
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse to compile where nothing compiles.
+
+    Raises:
+        InputError: on the CPU there is no C++ compiler, or on CUDA no Triton.
+    """
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
+        what, fix = "there is no C++ compiler on this machine", "install g++, or set execution.compile to false"
+        raise InputError(what, where="key 'execution.compile'", fix=fix)
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        what, fix = "the package triton is not installed", "pip install triton, or set execution.compile to false"
+        raise InputError(what, where="key 'execution.compile'", fix=fix)
 
 
 def _optimiser(model: nn.Module, recipe: Recipe, layer_rate: float) -> torch.optim.Optimizer:

@@ -203,6 +203,10 @@ class TrainSpec(Spec):
             raise ValueError("execution.address names a Ray cluster: set execution.executor to ray")
         if wide.feed == "ray-data" and wide.executor != "ray":
             raise ValueError("execution.feed ray-data needs execution.executor ray")
+        if wide.compile and wide.sharding == "fsdp2":
+            raise ValueError(
+                "a network held in shares is not compiled: set execution.compile to false, or sharding to ddp"
+            )
         return self
 
 
