@@ -89,6 +89,7 @@ def test_no_cluster_at_the_address_is_an_input_error(tmp_path, monkeypatch):
     (tmp_path / "n.txt").write_text("1\n")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # of the cluster that other tests share
     execution = Execution(executor="ray", address="192.0.2.1:6379")
     with pytest.raises(InputError, match=r"192.0.2.1:6379: no Ray cluster answers \(Could not find any running Ray"):
         run_numbers(str(tmp_path / "n.txt"), str(tmp_path / "out"), execution=execution)
