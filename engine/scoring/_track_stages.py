@@ -127,8 +127,8 @@ class TrackStages:
         """Refuse what does not go together; loads no weights.
 
         Raises:
-            InputError: an unknown head or channel, letters other than DNA, strands that cannot be averaged, or a window
-                that the head does not take or needs.
+            InputError: an unknown head or channel, letters other than DNA, strands that cannot be averaged, values for
+                every base that change with the tile they are read in, or a window that the head does not take or needs.
         """
         where = f"model {self.info.name}"
         if self.head not in self.info.heads:
@@ -152,6 +152,7 @@ class TrackStages:
             if given:
                 what = f"head {head.name!r} has a value for every base"
                 raise InputError(what, where=where, fix="leave window and stride out")
+            self._check_context(head, where)
             return
         if self.window_bp is None or self.stride_bp is None:
             what = f"head {head.name!r} gives one answer for a whole sequence"
@@ -165,6 +166,15 @@ class TrackStages:
             most = "" if longest is None else f" to {longest:,}"
             what = f"a window of {self.window_bp:,} bases, the model takes {self.info.context_bp + 1:,}{most}"
             raise InputError(what, where=where, fix="choose another --window")
+
+    def _check_context(self, head: HeadInfo, where: str) -> None:
+        from engine.models._sequence import SequenceNet
+
+        made = registry.component("models", self.info.architecture)
+        if isinstance(made, type) and issubclass(made, SequenceNet):
+            what = f"head {head.name!r} tells a base by all that is read with it, so its values change with the tiles"
+            fix = "use a network of limited context, such as dilated_conv, or predict on ingested sequences"
+            raise InputError(what, where=where, fix=fix)
 
     def encoder(self) -> Any:
         """The model's encoder."""

@@ -223,5 +223,9 @@ def test_what_does_not_go_together_is_one_sentence(folder, tmp_path):
     given = {"encoder": "protein_tokens", "num_tokens": 21, "in_channels": 1, "symmetry": "stranded"}
     sequence_model(folder / "protein", "value", **given)
     assert_one_sentence(refused(model="protein"), 2, "the model does not read DNA")
+    for architecture in ("sequence_cnn", "transformer"):
+        sequence_model(folder / architecture, "class", architecture=architecture, level="position")
+        told = "head 'class' tells a base by all that is read with it, so its values change with the tiles; use"
+        assert_one_sentence(refused(model=architecture), 2, told)
     (tmp_path / "empty.bed").write_text("# nothing\n")
     assert_one_sentence(refused("-R", str(tmp_path / "empty.bed")), 2, "no region is named")
