@@ -108,9 +108,13 @@ class PredictStages:
         """Refuse what does not go together; loads no weights.
 
         Raises:
-            InputError: an unknown head, letters that the encoder does not read, strands that cannot be averaged.
+            InputError: a model of images, an unknown head, letters that the encoder does not read, strands that cannot
+                be averaged.
         """
         where = f"model {self.info.name}"
+        if kind_of(self.info) == "images":
+            fix = "use it in the job predict-images, on a set of images"
+            raise InputError("the model takes images, not sequences", where=where, fix=fix)
         for name in self.wanted:
             if name not in self.info.heads:
                 fix = f"it has: {', '.join(self.info.heads)}"
@@ -185,8 +189,12 @@ class PredictStages:
 
 def reads_pairs(info: ModelInfo) -> bool:
     """Whether a model takes pairs."""
-    made = registry.component("models", info.architecture)
-    return str(getattr(made, "kind", "sequences")) == "pairs"
+    return kind_of(info) == "pairs"
+
+
+def kind_of(info: ModelInfo) -> str:
+    """What a model takes: "sequences", "pairs" or "images"."""
+    return str(getattr(registry.component("models", info.architecture), "kind", "sequences"))
 
 
 def open_predictor(info: ModelInfo, *, device: str, precision: str, micro_batch: int) -> Predictor:

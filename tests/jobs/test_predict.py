@@ -248,6 +248,11 @@ def test_what_does_not_go_together_is_one_sentence(folder, calm, tmp_path):
     said[1] = str(tmp_path)
     assert_one_sentence(replisome_here(*said), 2, "there is no finished run here; give the output of ingest-sequences")
     assert_one_sentence(replisome_here(*words(folder, calm, "--both-strands")), 2, "both_strands was False, now True")
+    sequence_model(tmp_path / "image", "class", architecture="image_cnn", encoder="pixels", symmetry="stranded")
+    told = "the model takes images, not sequences; use it in the job predict-images, on a set of images"
+    assert_one_sentence(refused(model=tmp_path / "image"), 2, told)
+    said = ["evaluate-model", str(folder / "set"), "-m", str(tmp_path / "image"), "-o", str(tmp_path / "out")]
+    assert_one_sentence(replisome_here(*said, "--progress", "none"), 2, told)
 
 
 def test_a_changed_part_is_never_read_as_data(folder, tmp_path):
