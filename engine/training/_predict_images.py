@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import registry
-from engine.errors import DataError, InputError
+from engine.errors import DataError, InputError, SystemFailure
 from engine.imaging.instances import Growing, objects_of
 from engine.imaging.morphology import morphology
 from engine.io import parquet
@@ -257,9 +257,10 @@ class _BatchScorer:
         import torch
 
         from engine.models._folder import load_members
+        from engine.scoring._predictor import on_device
 
         self._stages = stages
-        self._device = torch.device(stages.device)
+        self._device = on_device(stages.device)
         self._encoder = stages.encoder()
         if self._device.type == "cpu":
             # Equal bytes are promised for one intra-op thread, whoever started this process.
@@ -267,9 +268,10 @@ class _BatchScorer:
         self._members: list[Any] = list(load_members(stages.info, self._device))
         self._growing = stages.growing if stages.finds_objects else None
         self._judge = stages.judged_by()
+        self._halved = 0
 
     def __call__(self, batch: ImageBatch) -> ShardOutput:
-        skipped = dict(batch.skipped)
+        before, skipped = self._halved, dict(batch.skipped)
         found: dict[int, NDArray[np.float32]] = {}
         masks: dict[int, NDArray[np.int32]] = {}
         kept: dict[int, tuple[list[float], list[float]]] = {}
@@ -294,28 +296,55 @@ class _BatchScorer:
         if self._judge is not None:
             pairs = [kept.get(row, (None, None)) for row in rows]
             told += [pa.array([pair[n] for pair in pairs], one.type) for n, one in enumerate(FIELDS)]
+        halved = self._halved - before
         output = shard_output(
             rows_table(batch.columns, skipped, told, self._stages.schema()),
             skipped,
             ids=batch.columns["id"],
-            notes={},
+            notes={"halved_batches": halved} if halved else {},
         )
         return ShardOutput(**{**vars(output), "files": files})
 
     def _values(self, pixels: Mapping[int, NDArray[Any]]) -> Any:
         """(row, (K,) or (K, Y, X)), the mean over the members."""
-        import torch
-
         rows, size = list(pixels), self._stages.micro_batch
-        is_bf16 = self._stages.precision == "bf16"
         for begin in range(0, len(rows), size):
             some = rows[begin : begin + size]
-            inputs = ImageInputs(np.stack([pixels[row] for row in some]))
-            with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=is_bf16):
-                tensors = KIND.tensors(self._encoder, inputs, self._device)
-                each = [member(*tensors)[self._stages.head.name].float() for member in self._members]
-            mean = torch.stack(each).mean(dim=0).cpu().numpy()
-            yield from zip(some, mean, strict=True)
+            yield from zip(some, self._run(np.stack([pixels[row] for row in some])), strict=True)
+
+    def _run(self, pixels_BCYX: NDArray[Any]) -> NDArray[np.float32]:
+        """One micro-batch, halved as often as memory asks for it; see Predictor."""
+        import torch
+
+        from engine.scoring._memory import full_memory
+
+        try:
+            return self._run_members(pixels_BCYX)
+        except RuntimeError as error:
+            reason = full_memory(error)
+            if reason is None:
+                raise
+        # Outside the handler: the error's traceback would keep the failed batch's tensors alive.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(pixels_BCYX) == 1:
+            what = f"one image of {' x '.join(map(str, pixels_BCYX.shape[1:]))} pixels does not fit into memory"
+            fix = "use a device with more memory or fewer workers on it"
+            raise SystemFailure(f"{what} ({reason})", where=str(self._device), fix=fix)
+        self._halved += 1
+        middle = len(pixels_BCYX) // 2
+        return np.concatenate([self._run(half) for half in (pixels_BCYX[:middle], pixels_BCYX[middle:])])
+
+    def _run_members(self, pixels_BCYX: NDArray[Any]) -> NDArray[np.float32]:
+        import torch
+
+        from engine.scoring._predictor import numerics
+
+        with torch.inference_mode(), numerics(self._device, self._stages.precision):
+            tensors = KIND.tensors(self._encoder, ImageInputs(pixels_BCYX), self._device)
+            each = [member(*tensors)[self._stages.head.name].float() for member in self._members]
+        mean: NDArray[np.float32] = torch.stack(each).mean(dim=0).cpu().numpy()
+        return mean
 
     def _files(self, batch: ImageBatch, masks: Mapping[int, NDArray[np.int32]]) -> dict[str, bytes]:
         """The shard of the masks, empty ones where an image has none, and its objects."""

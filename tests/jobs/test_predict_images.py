@@ -120,6 +120,27 @@ def test_each_image_alone_through_the_network(folder, calm):
         np.testing.assert_array_equal(masks[number], objects_of(values, Growing(object_px=3)))
 
 
+def test_a_batch_that_memory_does_not_hold_is_halved(folder, calm, tmp_path, monkeypatch):
+    from engine.training import _predict_images
+
+    ran = _predict_images._BatchScorer._run_members
+
+    def scarce(self, pixels: np.ndarray, most: int) -> np.ndarray:
+        if len(pixels) > most:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return ran(self, pixels)
+
+    monkeypatch.setattr(_predict_images._BatchScorer, "_run_members", lambda *given: scarce(*given, 1))
+    done = replisome_here(*words(folder, tmp_path / "out", "-j", "1"))
+    assert done.returncode == 0, done.stderr
+    assert table(tmp_path / "out").equals(table(calm))
+    notes = json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["notes"]
+    assert notes == {"halved_batches": 6}
+    monkeypatch.setattr(_predict_images._BatchScorer, "_run_members", lambda *given: scarce(*given, 0))
+    done = replisome_here(*words(folder, tmp_path / "none", "-j", "1"))
+    assert_one_sentence(done, 4, "one image of 1 x 24 x 24 pixels does not fit into memory")
+
+
 def test_objects_have_a_row_each(folder, calm):
     objects, rows = table(calm, "objects"), table(calm)
     masks = zarr.open_group(calm / "masks.zarr", mode="r")["0"]
@@ -207,7 +228,7 @@ def test_classes_become_columns(classes, tmp_path):
     assert found["class_predicted"].to_list() == ["abc"[one] for one in expected.argmax(axis=1)]
 
 
-def test_what_does_not_go_together_is_one_sentence(folder, classes, tmp_path):
+def test_what_does_not_go_together_is_one_sentence(folder, classes, tmp_path, monkeypatch):
     def refused(*given: str) -> object:
         return replisome_here("predict-images", *given, "-o", str(tmp_path / "out"), "--progress", "none")
 
@@ -223,6 +244,9 @@ def test_what_does_not_go_together_is_one_sentence(folder, classes, tmp_path):
     told = "its values for pixels are of the task 'other', which makes no objects"
     assert_one_sentence(refused(str(folder / "set"), "-m", str(tmp_path / "odd")), 2, told)
     assert_one_sentence(refused(str(tmp_path / "in"), "-m", str(folder / "model")), 2, "there is no image set here")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    more = (str(folder / "set"), "-m", str(folder / "model"), "--device", "cuda", "-j", "1")
+    assert_one_sentence(refused(*more), 2, "'cuda' asked for, this machine has 0 CUDA devices")
 
 
 def test_objects_are_judged_by_the_masks_of_the_set(folder, tmp_path):
