@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -251,8 +252,8 @@ def _letters(stages: ExplainStages) -> str:
 
 
 def track_name(name: str) -> str:
-    """The bigWig file of a channel."""
-    return f"contributions-{name}.bw"
+    """The bigWig file of a channel, whose name may hold what no file name does."""
+    return f"contributions-{quote(name, safe='')}.bw"
 
 
 def open_motifs(path: str, p_value: float) -> Any:

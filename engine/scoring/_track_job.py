@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +66,7 @@ class TrackJob:
 
     def results(self) -> tuple[str, ...]:
         """What the commit writes beside the parts."""
-        return tuple(f"{one.name}.bw" for one in self.stages.columns)
+        return tuple(track_name(one.name) for one in self.stages.columns)
 
     def plan(self, run: Run) -> None:
         """Cut or take up the plan."""
@@ -105,8 +106,8 @@ class TrackJob:
                 columns = ["contig", "start", "end", "span", one.name]
                 for contig, start, span, values in stretches(parts.tables(columns), one.name):
                     sink.add(contig, start, values, span=span)
-            store.put_file(local, f"{one.name}.bw")
-            found[f"{one.name}.bw"] = -1
+            store.put_file(local, track_name(one.name))
+            found[track_name(one.name)] = -1
         return found
 
     def report(self, run: Run) -> Callable[[Parts, Totals, Mapping[str, float]], Report]:
@@ -128,6 +129,11 @@ class TrackJob:
             return Report(_predict_report.render(summary, provenance, times), content)
 
         return make
+
+
+def track_name(name: str) -> str:
+    """The bigWig file of a column, whose name may hold what no file name does: that is percent-encoded."""
+    return f"{quote(name, safe='')}.bw"
 
 
 def summarise(parts: Iterable[pa.Table], names: list[str]) -> PredictSummary:

@@ -207,6 +207,17 @@ def test_windows_at_a_stride(folder, tmp_path, tile):
         assert len(one["value"]) == -(-(one["end"] - one["start"]) // 12)
 
 
+def test_a_channels_name_is_no_path(folder, tmp_path):
+    sequence_model(tmp_path / "model", "value", outputs=("CD4/CD8", "../../x"))
+    (tmp_path / "ref.fa").symlink_to(folder / "ref.fa")
+    output = ran(tmp_path, tmp_path / "out", "--window", "31", "--stride", "12", "-r", "c2", model="model")
+    assert {path.name for path in output.iterdir() if path.suffix == ".bw"} == {
+        "value_CD4%2FCD8.bw",
+        "value_..%2F..%2Fx.bw",
+    }
+    assert replisome_here("verify", str(output)).returncode == 0
+
+
 def test_what_does_not_go_together_is_one_sentence(folder, tmp_path):
     def refused(*more: str, model: str = "count"):
         return replisome_here(*words(folder, tmp_path / "out", *more, model=model))

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.interpret import _genome_track
+from engine.interpret._explain_job import track_name
 from engine.interpret._genome_track import Window, lengths_of, windows_of, write_track
 from engine.io.bigwig import BigWig
 
@@ -46,3 +47,9 @@ def test_rows_without_a_place_are_left_out_and_the_other_strand_turns():
         ("d", -1, [5.0, 6.0]),
     ]
     assert lengths_of(found) == {"c": 7, "d": 1}
+
+
+def test_a_channels_name_is_no_path():
+    assert track_name("site_CD4/CD8") == "contributions-site_CD4%2FCD8.bw"
+    assert track_name("A549 (50%)") == "contributions-A549%20%2850%25%29.bw"
+    assert track_name("../x") == "contributions-..%2Fx.bw"
