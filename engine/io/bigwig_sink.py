@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -36,6 +36,13 @@ Floats = npt.NDArray[Any]
 Bins = npt.NDArray[Any]
 
 
+def check_contigs(contigs: Collection[str], *, where: str) -> None:
+    """Raise InputError where no bigWig file holds so many contigs: none, or more than 65,535."""
+    if not 1 <= len(contigs) <= _MOST_CONTIGS:
+        what = f"a bigWig file of {len(contigs):,} contigs, wanted are 1 to {_MOST_CONTIGS:,}"
+        raise InputError(what, where=where, fix="choose contigs")
+
+
 class BigWigSink:
     """A bigWig file being written; leaving the context without an error completes it.
 
@@ -49,9 +56,7 @@ class BigWigSink:
     """
 
     def __init__(self, path: str | Path, contigs: Mapping[str, int]) -> None:
-        if not 1 <= len(contigs) <= _MOST_CONTIGS:
-            what = f"a bigWig file of {len(contigs):,} contigs, wanted are 1 to {_MOST_CONTIGS:,}"
-            raise InputError(what, where=str(path), fix="choose contigs")
+        check_contigs(contigs, where=str(path))
         self.path = Path(path)
         self._lengths = dict(contigs)
         self._numbers: dict[str, int] = {}

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import InputError
-from engine.io.bigwig_sink import BigWigSink
+from engine.io.bigwig_sink import BigWigSink, check_contigs
 from engine.runtime.commit import Parts, Report
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
@@ -63,6 +63,7 @@ class TrackJob:
             where = f"model {stages.info.name}"
             raise InputError(f"two columns would be named {twice!r}", where=where, fix="rename the head or its channel")
         self.source = stages.source()
+        check_contigs(self.source.contigs, where=self.source.path)
 
     def results(self) -> tuple[str, ...]:
         """What the commit writes beside the parts."""

@@ -13,6 +13,7 @@ import torch
 
 from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.genome.windows import reverse_complement
+from engine.io import bigwig_sink
 from engine.io.bigwig import BigWig
 from engine.models._folder import load_members
 from engine.models._info import open_model
@@ -216,6 +217,13 @@ def test_a_channels_name_is_no_path(folder, tmp_path):
         "value_..%2F..%2Fx.bw",
     }
     assert replisome_here("verify", str(output)).returncode == 0
+
+
+def test_too_many_contigs_are_refused_before_anything_runs(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(bigwig_sink, "_MOST_CONTIGS", 2)
+    told = "a bigWig file of 3 contigs, wanted are 1 to 2; choose contigs"
+    assert_one_sentence(replisome_here(*words(folder, tmp_path / "out")), 2, told)
+    assert not (tmp_path / "out" / "data").exists()
 
 
 def test_what_does_not_go_together_is_one_sentence(folder, tmp_path):
