@@ -1,4 +1,4 @@
-"""scipy.ndimage, which comes with the extra `imaging`."""
+"""What is needed of scipy, which comes with the extra `imaging`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.errors import InputError
 
 
 def ndimage() -> Any:
-    """The module.
+    """scipy.ndimage.
 
     Raises:
         InputError: scipy is not installed.
@@ -16,6 +16,23 @@ def ndimage() -> Any:
     try:
         import scipy.ndimage as found
     except ImportError as error:
-        fix = "pip install 'replisome[imaging]'"
-        raise InputError("objects in images need scipy, which is not installed", where="imaging", fix=fix) from error
+        raise _missing() from error
     return found
+
+
+def optimize() -> Any:
+    """scipy.optimize.
+
+    Raises:
+        InputError: scipy is not installed.
+    """
+    try:
+        import scipy.optimize as found
+    except ImportError as error:
+        raise _missing() from error
+    return found
+
+
+def _missing() -> InputError:
+    fix = "pip install 'replisome[imaging]'"
+    return InputError("objects in images need scipy, which is not installed", where="imaging", fix=fix)

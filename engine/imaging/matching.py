@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.imaging._scipy import optimize
+
 Labels = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -85,8 +87,6 @@ def _assigned(found: Overlaps, pairs: Ints) -> Ints:
     """The same among pairs that contend for objects (Kuhn 1955)."""
     if not len(pairs):
         return pairs
-    from scipy.optimize import linear_sum_assignment
-
     _, rows = np.unique(found.truth_E[pairs], return_inverse=True)
     _, columns = np.unique(found.predicted_E[pairs], return_inverse=True)
     gains = np.zeros((rows.max() + 1, columns.max() + 1))
@@ -94,7 +94,7 @@ def _assigned(found: Overlaps, pairs: Ints) -> Ints:
     gains[rows, columns] = len(pairs) + 1.0 + found.iou_E[pairs]
     place = np.full(gains.shape, -1, np.int64)
     place[rows, columns] = pairs
-    chosen: Ints = place[linear_sum_assignment(gains, maximize=True)]
+    chosen: Ints = place[optimize().linear_sum_assignment(gains, maximize=True)]
     return chosen[chosen >= 0]
 
 

@@ -1,3 +1,4 @@
+import builtins
 import itertools
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.errors import InputError
 from engine.imaging.matching import (
     THRESHOLDS,
     average_precision,
@@ -108,3 +110,16 @@ def test_figures_of_counts():
 def test_images_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match=r"shapes \(2, 2\) and \(2, 3\) cannot be matched"):
         overlaps(np.zeros((2, 2), int), np.zeros((2, 3), int))
+
+
+def test_a_missing_scipy_is_told(monkeypatch):
+    asked = builtins.__import__
+
+    def without(name, *more):
+        if name.startswith("scipy"):
+            raise ImportError(name)
+        return asked(name, *more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"need scipy, which is not installed; pip install 'replisome\[imaging\]'"):
+        match_counts(strips(2, 2), strips(1, 2, 1), (0.3,))
