@@ -139,7 +139,7 @@ def zarr_datasink(
 
 
 def begin(layout: Layout) -> None:
-    """Before anything is written.
+    """Before anything is written: what a failed write left is removed, so that no shard of it outlives a smaller one.
 
     Raises:
         InputError: an array is there already.
@@ -148,6 +148,7 @@ def begin(layout: Layout) -> None:
         where = f"{layout.uri}/{layout.name}"
         raise InputError("an array is there already", where=where, fix="choose another name, or remove it")
     _remove_pieces(layout)
+    _remove_shards(layout)
 
 
 def write_rows(layout: Layout, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> list[Written]:
@@ -273,3 +274,16 @@ def _remove_pieces(layout: Layout) -> None:
         store.delete(name)
     if "://" not in layout.uri:
         shutil.rmtree(Path(layout.uri) / _pieces(layout), ignore_errors=True)  # what is left of the folder
+
+
+def _remove_shards(layout: Layout) -> None:
+    store, chunks = open_store(layout.uri), f"{layout.name}/c/"
+    for name in store.list(chunks):
+        # Their names are numbers; nothing else is ours.
+        if name.removeprefix(chunks).replace("/", "").isdecimal():
+            store.delete(name)
+    if "://" not in layout.uri:
+        # A row without axes has a file where a folder was emptied.
+        for folder in sorted((Path(layout.uri) / chunks).rglob("*"), reverse=True):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()

@@ -98,6 +98,20 @@ def test_a_changed_piece_is_not_joined_and_an_array_not_written_over(tmp_path):
         begin(made)
 
 
+def test_a_failed_larger_write_leaves_nothing_behind(tmp_path):
+    rows = np.arange(60, dtype="int32").reshape(30, 2)
+    for name, wanted in (("same", rows[:6]), ("numbers", rows[:6, 0])):
+        begin(layout(tmp_path / name))
+        write_rows(layout(tmp_path / name), [(np.arange(30), rows)])
+        other = tmp_path / name / "deep" / "0" / "c" / "notes.txt"
+        other.write_text("mine")
+        write(layout(tmp_path / name), [np.arange(6)], wanted)
+        assert other.read_text() == "mine"
+        other.unlink()
+        write(layout(tmp_path / "calm" / name), [np.arange(6)], wanted)
+        assert files(tmp_path / name) == files(tmp_path / "calm" / name)
+
+
 @pytest.mark.ray
 def test_ray_data_reads_and_writes_what_zarr_reads(ray_cluster, tmp_path):
     import ray.data
