@@ -134,7 +134,8 @@ class ExplainStages:
 
     def open_reader(self) -> Callable[[Shard], tuple[Shard, SequenceBatch]]:
         """See runtime.stages.Stages."""
-        return _Reader(BatchReader(self.source(), self.model.encoder(), self.model.limits()))
+        model, check = self.model, self.model.token_check()
+        return _Reader(BatchReader(self.source(), model.encoder(), model.limits(), token_check=check))
 
     def open_scorer(self) -> Callable[[tuple[Shard, SequenceBatch]], ShardOutput]:
         """See runtime.stages.Stages."""

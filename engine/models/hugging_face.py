@@ -11,7 +11,7 @@ Shape letters: B batch, C channels, L letters, T tokens, H hidden width of the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,22 @@ class HuggingFace(SequenceNet):
         if most is not None and not table.subwords:
             known.append((most - table.num_special) * table.k)
         return min(known, default=None)
+
+    @staticmethod
+    def token_check(params: SequenceParams) -> Callable[[Any], str | None] | None:
+        """Tells of a sequence's letters (L,) uint8 why it has too many tokens; None where `most_letters` knows all."""
+        assert isinstance(params, HuggingFaceParams)
+        table, most = params.table, params.most_tokens
+        if most is None or (table.k == 1 and not table.subwords):
+            return None
+        tokens, limit = Tokens(table), most
+
+        def odd(letters_L: Any) -> str | None:
+            found, _ = tokens(torch.as_tensor(letters_L)[None].long(), torch.tensor([len(letters_L)]))
+            count = found.shape[1]
+            return f"the sequence has {count:,} tokens, the model takes {limit:,} at most" if count > limit else None
+
+        return odd
 
     def layers_in_order(self) -> list[list[str]]:
         """Names of modules by depth, those next to the letters first."""

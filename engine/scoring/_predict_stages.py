@@ -154,6 +154,16 @@ class PredictStages:
         params = registry.build_params(made, self.info.params, where=self.info.path)
         return self.info.context_bp + 1, longest(params)
 
+    def token_check(self) -> Callable[[Any], str | None] | None:
+        """Tells why a sequence of tolerable length has too many tokens; None for a model that takes any."""
+        made = registry.component("models", self.info.architecture)
+        if not hasattr(made, "token_check"):
+            return None
+        found: Callable[[Any], str | None] | None = made.token_check(
+            registry.build_params(made, self.info.params, where=self.info.path)
+        )
+        return found
+
     def schema(self) -> pa.Schema:
         """Columns of the table."""
         return pa.schema([*self.row_fields(), *head_fields(self.info, self.wanted)])
@@ -173,7 +183,7 @@ class PredictStages:
 
     def open_reader(self) -> Callable[[Shard], SequenceBatch]:
         """See runtime.stages.Stages."""
-        return BatchReader(self.source(), self.encoder(), self.limits())
+        return BatchReader(self.source(), self.encoder(), self.limits(), token_check=self.token_check())
 
     def open_scorer(self) -> Callable[[SequenceBatch], ShardOutput]:
         """See runtime.stages.Stages."""
@@ -228,12 +238,14 @@ class BatchReader:
         encoder: letters to tokens.
         limits: letters of the shortest and of the longest sequence.
         skip: rows that are not asked about; those that the ingest rejected must be among them.
+        token_check: as PredictStages has it.
     """
 
     source: RowSource
     encoder: Any
     limits: tuple[int, int | None]
     skip: Callable[[pa.Table], dict[int, Skipped]] = not_kept
+    token_check: Callable[[Any], str | None] | None = None
 
     def __call__(self, shard: Shard) -> SequenceBatch:
         table = self.source.read(shard)
@@ -245,7 +257,10 @@ class BatchReader:
                 continue
             odd = self._odd(len(members[0]))
             if odd is None:
-                tokens[row] = self.encoder.encode(*members)
+                found = self.encoder.encode(*members)
+                odd = self._odd_tokens(found)
+            if odd is None:
+                tokens[row] = found
             else:
                 skipped[row] = odd
         left = [name for name in ("sequence", "second", "state") if name in table.column_names]
@@ -260,6 +275,10 @@ class BatchReader:
             sentence = f"the sequence has {length:,} letters, the model takes {longest:,} at most"
             return Skipped(states.REJECTED, "too_long", sentence)
         return None
+
+    def _odd_tokens(self, found: Any) -> Skipped | None:
+        sentence = None if self.token_check is None else self.token_check(found)
+        return None if sentence is None else Skipped(states.REJECTED, "too_long", sentence)
 
 
 @dataclass(frozen=True)

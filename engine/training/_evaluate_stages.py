@@ -192,7 +192,9 @@ class EvaluateStages:
     def open_reader(self) -> Callable[[Shard], Any]:
         """See runtime.stages.Stages."""
         if self.model is not None:
-            return BatchReader(self.source(), self.model.encoder(), self.model.limits(), self.choice())
+            model = self.model
+            check = model.token_check()
+            return BatchReader(self.source(), model.encoder(), model.limits(), self.choice(), token_check=check)
         assert self.predictions is not None
         names = [one.name for one in columns_of(self.head)]
         former = RowSource(self.predictions, ["record", "state", "reason", *names], weight=WEIGHT)

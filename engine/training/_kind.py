@@ -107,3 +107,22 @@ def check_longest(cls: Any, params: Any, splits: Mapping[str, Split]) -> None:
         what = f"a sequence of {longest:,} letters, the network takes {most:,}"
         fix = "give a larger length, or a set of shorter sequences"
         raise InputError(what, where="key 'model.params'", fix=fix)
+
+
+def check_tokens(model: Any, kind: Kind, data: Any, *, encoder: Any, task: Task, splits: Mapping[str, Split]) -> None:
+    """Refuse samples of more tokens than a network takes, where their letters do not tell.
+
+    Raises:
+        InputError: naming the first record.
+    """
+    odd = model.token_check(model.params) if hasattr(model, "token_check") else None
+    if odd is None:
+        return
+    reader = kind.reader(data, encoder=encoder, task=task, augmentation=None)
+    for group in (group for split in splits.values() for group in split):
+        held = reader.read(group)
+        for place, record in enumerate(group.records):
+            sentence = odd(held.sample(place)[0])
+            if sentence is not None:
+                what, fix = f"record {record}: {sentence}", "leave the record out of the set, or shorten it"
+                raise InputError(what, where=group.part, fix=fix)

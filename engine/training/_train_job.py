@@ -34,7 +34,7 @@ from engine.storage.store import LocalStore
 from engine.training import _checkpoints, _metrics, _workers
 from engine.training._crew import Crew
 from engine.training._frozen_run import freeze_run, plain, remove
-from engine.training._kind import Kind, check_longest, kind_of, num_samples
+from engine.training._kind import Kind, check_longest, check_tokens, kind_of, num_samples
 from engine.training._recipe import Recipe, Setup
 from engine.training._split_table import DataSet, Split, SplitTable
 from engine.training._transfer import NONE, Taken, Transfer, planned
@@ -185,7 +185,8 @@ def prepare(job: TrainJob) -> Prepared:
         folder=job.output,
         transfer=replace(transfer, base=str(job.model.params.get(BASE, ""))),
     )
-    _, taken = setup.begun()
+    model, taken = setup.begun()
+    check_tokens(model, kind, data, encoder=encoder, task=task, splits=splits)
     return Prepared(setup, splits, _key(job, setup, data, table), taken)
 
 

@@ -7,13 +7,16 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from engine.models._folder import load_members
 from engine.models._info import open_model
 from tests.jobs.test_train_model import make, words
-from tests.toys.sequences import motif_rows
+from tests.toys.hugging_face import nucleotide_folder
+from tests.toys.sequence_runs import ingested, sequence_model
+from tests.toys.sequences import motif_rows, row
 from tests.toys.variant_runs import assert_one_sentence, replisome, replisome_here
 
 torch.set_num_threads(1)
@@ -112,3 +115,23 @@ def test_steps_of_like_length_train_and_go_on(spec, tmp_path):
     np.testing.assert_allclose(history(tmp_path / "out"), history(tmp_path / "calm"), rtol=1e-4)
     mixed = words(spec, tmp_path / "out", "training.length_buckets=false")
     assert_one_sentence(replisome_here(*mixed), 2, "length_buckets")
+
+
+def test_a_record_of_too_many_tokens_is_refused_by_training_and_rejected_by_predict(tmp_path):
+    from engine.models.hugging_face import HuggingFace
+
+    base, rows = nucleotide_folder(tmp_path / "base"), motif_rows(60)
+    broken = row(60, "ACGTACGTACN" * 12, label=rows[0]["label"])
+    spec = str(make(tmp_path / "odd", [*rows, broken]))
+    chosen = ("encoder.name=tokens", "model.name=hugging_face", f"model.params={{folder: {base}, channels: 8}}")
+    done = replisome_here(*words(spec, tmp_path / "out", *chosen))
+    assert_one_sentence(done, 2, "record 60: the sequence has 61 tokens, the model takes 58 at most")
+
+    place = tmp_path / "predicted"
+    values = {"folder": str(base), "in_channels": 1, "num_tokens": 5}
+    sequence_model(place / "model", architecture="hugging_face", encoder="tokens", **HuggingFace.completed(values))
+    given = ("predict", str(ingested(place, [*rows[:3], broken])), "--model", str(place / "model"))
+    done = replisome_here(*given, "-o", str(place / "out"), "-j", "1", "--max-rejects", "1", "--progress", "none")
+    assert done.returncode == 0, done.stderr
+    found = pl.concat([pl.read_parquet(path) for path in sorted((place / "out" / "data").rglob("*.parquet"))])
+    assert found["reason"].to_list() == [None, None, None, "too_long"]

@@ -206,6 +206,18 @@ def test_what_is_too_long_is_said(folders):
     assert HuggingFace.most_letters(network(folders["esm"]).params) is None
 
 
+def test_letters_that_make_too_many_tokens_are_told_before_the_network_sees_them(folders):
+    model = network(folders["nucleotide"])
+    odd, encoder = HuggingFace.token_check(model.params), encoder_of("dna")
+    assert odd(encoder.encode("ACG" * 57)) is None
+    assert odd(encoder.encode("ACGN" * 28 + "N")) is None
+    assert odd(encoder.encode("ACGN" * 29)) == "the sequence has 59 tokens, the model takes 58 at most"
+    assert "tokens, the model takes 60" in HuggingFace.token_check(network(folders["subword"]).params)(
+        encoder.encode("ACGTN" * 80)
+    )
+    assert HuggingFace.token_check(network(folders["bert"]).params) is None  # its letters tell
+
+
 class _Bomb:
     def __reduce__(self):
         return (Path.touch, (Path("exploded"),))
