@@ -150,11 +150,16 @@ class Training:
                 self._save_last(writes)
 
     def _step(self, batch: Batch) -> tuple[float, float]:
-        """One optimiser step: the mean loss over all workers' samples, and the sum of their weights."""
+        """One optimiser step: the mean loss over all workers' samples, and the sum of their weights.
+
+        Where the weights sum to 0, as of labels that jitter moved out, the step counts and changes nothing.
+        """
         batch, _ = batch.by_length()
         targets = torch.from_numpy(batch.targets).to(self.team.device)
         weights_B = self.setup.task.weights(targets).float()
         weight = self.team.total(weights_B.sum())
+        if not weight.item():
+            return 0.0, 0.0  # nothing is known of these samples; every worker sees the same sum and sends nothing
         self._optimiser.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.team.device)
         parts = list(_parts(len(batch), self.recipe.micro_batch))
@@ -242,7 +247,7 @@ class Training:
             "loss": found.loss,
             **_metrics.values_of(task.statistics(found.values_NK, found.targets), found.size),
         }
-        train = progress.loss_sum / progress.weight_sum
+        train = progress.loss_sum / progress.weight_sum if progress.weight_sum else 0.0
         plain = {name: value if np.isfinite(value) else None for name, value in figures.items()}
         entry = {"epoch": progress.epoch, "train_loss": train, "validation": plain}
         progress.history.append(entry)

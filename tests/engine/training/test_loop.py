@@ -94,6 +94,22 @@ def test_gradients_are_no_longer_than_allowed(tmp_path):
     assert moved.norm().item() == pytest.approx(1e-3 * training.recipe.learning_rate, rel=1e-2)
 
 
+def test_a_step_of_which_nothing_is_known_counts_and_changes_nothing(tmp_path, monkeypatch):
+    setup = small_setup(tmp_path, recipe={"epochs": 1})
+    training = Training(setup, Team())
+    weights, states = type(setup.task).weights, []
+
+    def none_at_first(task, targets):
+        states.append({name: one.clone() for name, one in training._model.state_dict().items()})
+        return weights(task, targets) * (len(states) > 1)
+
+    monkeypatch.setattr(type(setup.task), "weights", none_at_first)
+    progress = training.run()
+    assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
+    assert progress.epoch == 1
+    assert progress.history[0]["train_loss"] > 0.1  # of the steps that had something
+
+
 def test_a_loss_that_is_no_number_stops_with_the_batch_saved(tmp_path):
     setup = small_setup(
         tmp_path, recipe={"learning_rate": 1e20, "clip_norm": 0.0, "warmup": 0.0, "schedule": "constant"}
