@@ -98,3 +98,19 @@ def build_params(cls: Any, values: Mapping[str, Any], *, where: str) -> Any:
         return cls.Params(**values)
     except (TypeError, ValueError) as error:
         raise InputError(str(error), where=where, fix="correct the value") from error
+
+
+def result_version(kind: str, name: str, params: Mapping[str, Any]) -> int:
+    """RESULT_VERSION of a component together with those within, which the static method `inner` of its class names.
+
+    All of them only rise, so a change of any makes another sum.
+
+    Raises:
+        InputError: an unknown component, or params that do not fit it.
+    """
+    made = component(kind, name)
+    version = int(made.RESULT_VERSION)
+    if hasattr(made, "inner"):
+        built = build_params(made, params, where=f"{kind} {name!r}")
+        version += sum(int(component(*one).RESULT_VERSION) for one in made.inner(built))
+    return version

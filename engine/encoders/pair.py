@@ -45,6 +45,11 @@ class Pair:
         self.alphabet = str(getattr(self.first, "alphabet", "dna"))
         self.second_alphabet = str(getattr(self.second, "alphabet", "dna"))
 
+    @staticmethod
+    def inner(params: PairParams) -> tuple[tuple[str, str], ...]:
+        """Kind and name of the components within."""
+        return ("encoders", params.first["name"]), ("encoders", params.second["name"])
+
     def encode(self, text: str, second: str) -> tuple[Any, Any]:
         """(L,) and (M,) uint8 of the two members."""
         return self.first.encode(text), self.second.encode(second)

@@ -142,6 +142,11 @@ class PairNetwork(nn.Module):
         return {params.head: head_info(params)}
 
     @staticmethod
+    def inner(params: PairNetworkParams) -> tuple[tuple[str, str], ...]:
+        """Kind and name of the components within."""
+        return ("models", params.first["name"]), ("models", params.second["name"])
+
+    @staticmethod
     def context_bp(params: PairNetworkParams) -> int:  # noqa: ARG004 - other architectures need them
         """None is used up: both members are read whole."""
         return 0

@@ -116,9 +116,9 @@ class PredictJob:
 
 
 def model_key(info: ModelInfo) -> dict[str, Any]:
-    """What of a model can change a row: its digest, and the versions of architecture and encoder."""
-    parts = (("models", info.architecture), ("encoders", info.encoder["name"]))
-    versions = {f"{kind}_version": registry.component(kind, name).RESULT_VERSION for kind, name in parts}
+    """What of a model can change a row: its digest, and the versions of architecture, encoder and what is in them."""
+    parts = (("models", info.architecture, info.params), ("encoders", info.encoder["name"], info.encoder["params"]))
+    versions = {f"{kind}_version": registry.result_version(kind, name, params) for kind, name, params in parts}
     return {"model": info.digest, **versions}
 
 

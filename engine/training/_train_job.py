@@ -260,8 +260,12 @@ def _key(job: TrainJob, setup: Setup, data: DataSet, table: SplitTable) -> dict[
     left_out = (*_NOT_IN_KEY, *(name for name in _WHERE_SET if not getattr(setup.recipe, name)))
     recipe = {name: value for name, value in vars(setup.recipe).items() if name not in left_out}
     versions = {
-        kind: int(registry.component(kind, name).RESULT_VERSION)
-        for kind, name in (("encoders", job.encoder.name), ("models", job.model.name), ("tasks", job.task.name))
+        kind: registry.result_version(kind, name, params)
+        for kind, name, params in (
+            ("encoders", job.encoder.name, job.encoder.params),
+            ("models", job.model.name, setup.model_params),
+            ("tasks", job.task.name, job.task.params),
+        )
     }
     key = {
         "job": JOB,

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine import registry
 from engine.io.parquet import read_table
 from engine.models._info import open_model
 from engine.scoring._metrics import concordance
+from engine.scoring._predict_job import model_key
 from tests.toys.sequences import pair_rows, state_rows, usual_split, write_set, write_splits
 from tests.toys.variant_runs import assert_one_sentence, replisome_here
 
@@ -151,3 +153,16 @@ def test_folds_are_joined_and_judged_together(folders, kind, figure, tmp_path):
 def test_what_does_not_go_together_is_one_sentence(folders, kind, setting, sentence, tmp_path):
     key, _, value = setting.partition("=")
     assert_one_sentence(run(folders[kind], tmp_path / "out", f"{key}={value}"), 2, sentence)
+
+
+def test_a_new_version_of_what_reads_a_member_is_another_result(folders, tmp_path, monkeypatch):
+    info = open_model((folders["pairs"] / "calm" / "model").resolve())
+    before = model_key(info)
+    for kind, name, key in (
+        ("encoders", "smiles_tokens", "encoders_version"),
+        ("models", "sequence_cnn", "models_version"),
+    ):
+        cls = registry.component(kind, name)
+        monkeypatch.setattr(cls, "RESULT_VERSION", cls.RESULT_VERSION + 1)
+        assert model_key(info)[key] > before[key]
+    assert_one_sentence(run(folders["pairs"], folders["pairs"] / "calm"), 2, "versions")
