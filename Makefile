@@ -66,7 +66,8 @@ soak: $(VENV)/dev.stamp ## run the long tests
 # On a machine with a GPU build of torch of its own and no way to install more: make gpu GPU_PYTHON=python3
 GPU_PYTHON = $(BIN)/python
 gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/dev.stamp) ## run the tests and the benchmark that need a CUDA device
-	@$(GPU_PYTHON) -m pytest -m gpu --timeout=600 tests/engine/models tests/engine/encoders tests/engine/scoring $(ARGS)
+	@$(GPU_PYTHON) -m pytest -m gpu --timeout=600 tests/engine/models tests/engine/encoders tests/engine/scoring \
+	  tests/engine/interpret $(ARGS)
 	@$(GPU_PYTHON) -m benchmarks.cones --device cuda
 
 bench: $(VENV)/dev.stamp demo ## run the comparisons behind the figures in benchmarks/results (about an hour)
