@@ -146,6 +146,9 @@ def _bar(bar: Bar, x: Place, y: Place, floor: float, *, sliver: float, shift: fl
     )
 
 
+_MANY_POINTS = 100
+
+
 def scatter(x_values: Floats, y_values: Floats, *, title: str, x_label: str, y_label: str) -> str:
     """Points (N,) against (N,), with the zero lines."""
     frame = Frame(width=420, height=340, left=54)
@@ -156,8 +159,9 @@ def scatter(x_values: Floats, y_values: Floats, *, title: str, x_label: str, y_l
         parts.append(_line(x(0), frame.top, x(0), frame.height - frame.bottom, "zero"))
     if y_low < 0 < y_high:
         parts.append(_line(frame.left, y(0), frame.width - frame.right, y(0), "zero"))
+    radius = 2.4 if len(x_values) > _MANY_POINTS else 5.0
     points = "".join(
-        f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="2.4"/>'
+        f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="{radius}"/>'
         for a, b in zip(x_values.tolist(), y_values.tolist(), strict=True)
     )
     return _svg(frame, title, [*parts, f'<g class="dots s0">{points}</g>', *_labels(frame, x_label, y_label)])
