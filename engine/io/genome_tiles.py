@@ -45,7 +45,7 @@ class GenomeTiles:
         contigs: those with a tile, to their length.
 
     Raises:
-        InputError: a contig that is not in the reference.
+        InputError: a contig that is not in the reference, or no region holds a base of it.
     """
 
     def __init__(
@@ -91,11 +91,9 @@ class GenomeTiles:
         """Cut the tiles; the digest is of the contigs' sequences and the regions.
 
         Raises:
-            InputError: no tile, or more shards than a run holds.
+            InputError: more shards than a run holds.
         """
         num = len(self)
-        if not num:
-            raise InputError("no base is asked for", where=self.path, fix="give regions that lie in the reference")
         if num > records_per_shard * MOST_SHARDS:
             what = f"{num:,} tiles in shards of {records_per_shard:,} are more than {MOST_SHARDS:,} shards"
             raise InputError(what, where="execution.tiles_per_shard", fix="raise it")
