@@ -59,6 +59,12 @@ class Pixels:
         self.params = params
         self.channels = params.channels
 
+    def refusal(self, dtype: str) -> str:
+        """Why pixels of this type, by NumPy's name for it, cannot be scaled; empty where they can."""
+        if self.params.scale == "range" and dtype.startswith("float"):
+            return f"scale 'range' is that of whole numbers, and the pixels are {dtype}"
+        return ""
+
     def tensor(self, pixels_BCYX: Tensor) -> Tensor:
         """(B, C, Y, X) whole numbers or floats -> the same shape in float32, on the device of its argument.
 

@@ -36,7 +36,7 @@ from engine.scoring._predict_stages import Skipped, Skips, not_kept, rows_table,
 from engine.scoring._prediction_columns import columns_of, head_arrays
 from engine.training._image_set import ImageReader, ImageSet
 from engine.training._judge_images import FIELDS, Judge, task_of
-from engine.training.kinds.images import KIND, ImageInputs
+from engine.training.kinds.images import KIND, ImageInputs, refused_pixels
 from schemas import states, tables
 
 MASKS, OBJECTS = "masks.zarr", "objects"
@@ -134,7 +134,8 @@ class PredictImagesStages:
         if data.shape is None or len(data.shape) != 3:
             what = "the images are volumes" if data.shape else "the images are of several sizes"
             raise InputError(what, where=data.path, fix="ingest them with --sizes one and --stacks planes")
-        channels = self.encoder().channels
+        encoder = self.encoder()
+        channels = encoder.channels
         if channels != data.shape[0]:
             what = f"the images have {data.shape[0]} channels, the model takes {channels}"
             raise InputError(what, where=data.path, fix="give a set of the same channels")
@@ -142,6 +143,8 @@ class PredictImagesStages:
         if learned != str(data.dtype):
             what = f"the images are {data.dtype}, the model was trained on {learned}"
             raise InputError(what, where=data.path, fix="give images of that type, or train on these")
+        if what := refused_pixels(encoder, data):
+            raise InputError(what, where=f"model {info.name}", fix="give a model whose encoder takes them")
         if self.finds_objects:
             _ = self.growing
         if (judge := self.judged_by()) is not None:

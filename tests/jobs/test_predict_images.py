@@ -244,6 +244,12 @@ def test_what_does_not_go_together_is_one_sentence(folder, classes, tmp_path, mo
     told = "its values for pixels are of the task 'other', which makes no objects"
     assert_one_sentence(refused(str(folder / "set"), "-m", str(tmp_path / "odd")), 2, told)
     assert_one_sentence(refused(str(tmp_path / "in"), "-m", str(folder / "model")), 2, "there is no image set here")
+    save(tmp_path / "floats" / "in" / "1.tif", dots(1)[0].astype(np.float32))
+    ingested(tmp_path / "floats")
+    extra = {"task": ["image_segmentation", {}]}
+    model(tmp_path / "range", "u_net", encoder={"channels": 1}, extra=extra, outputs=("x", "y"), levels=1)
+    told = "scale 'range' is that of whole numbers, and the pixels are float32; give a model whose encoder takes them"
+    assert_one_sentence(refused(str(tmp_path / "floats" / "set"), "-m", str(tmp_path / "range")), 2, told)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     more = (str(folder / "set"), "-m", str(folder / "model"), "--device", "cuda", "-j", "1")
     assert_one_sentence(refused(*more), 2, "'cuda' asked for, this machine has 0 CUDA devices")

@@ -172,12 +172,16 @@ class ImageKind:
         """See Kind.
 
         Raises:
-            InputError: the encoder is for another number of channels, or the augmentation for other images.
+            InputError: the encoder is for another number of channels or type of pixels, or the augmentation for other
+                images.
         """
         channels, height, width = _shape(data)
         if encoder.channels != channels:
             what = f"the images have {channels} channels, and the encoder is told {encoder.channels}"
             raise InputError(what, where="key 'encoder.params.channels'", fix=f"set it to {channels}")
+        if what := refused_pixels(encoder, data):
+            fix = "set it to values (with low and high), percentiles or standard"
+            raise InputError(what, where="key 'encoder.params.scale'", fix=fix)
         augmentation.check_shape((height, width))
         return {"in_channels": channels}
 
@@ -200,6 +204,11 @@ class ImageKind:
     def card_facts(self, train: Split) -> Mapping[str, Any]:  # noqa: ARG002
         """Nothing."""
         return {}
+
+
+def refused_pixels(encoder: Any, data: ImageSet) -> str:
+    """Why an encoder does not take pixels of the set's type; empty where it does, or does not say."""
+    return str(encoder.refusal(data.dtype.name)) if hasattr(encoder, "refusal") else ""
 
 
 def _shape(data: ImageSet) -> tuple[int, int, int]:

@@ -212,6 +212,13 @@ def test_images_of_several_sizes_or_depths_are_refused(folder):
         KIND.decided(replace(data, shape=None), Pixels(PixelsParams()), ImageAugmentation())
     with pytest.raises(InputError, match="volumes, 1 x 5 x 24 x 24; ingest them with --stacks planes"):
         KIND.decided(replace(data, shape=(1, 5, 24, 24)), Pixels(PixelsParams()), ImageAugmentation())
+    floats = replace(data, dtype=np.dtype(np.float32))
+    told = (
+        r"'encoder.params.scale': scale 'range' is that of whole numbers, and the pixels are float32; set it to values"
+    )
+    with pytest.raises(InputError, match=told):
+        KIND.decided(floats, Pixels(PixelsParams()), ImageAugmentation())
+    assert KIND.decided(floats, Pixels(PixelsParams(scale="standard")), ImageAugmentation()) == {"in_channels": 1}
 
 
 def test_masks_are_learned_from_the_training_rows_alone(folder):
