@@ -137,14 +137,15 @@ class EvaluateJob:
     def cautions(self) -> list[str]:
         """What makes the figures look better than they are."""
         stages = self.stages
-        trained = self._training_data()
-        seen = {one.get(kind) for one in trained if isinstance(one, dict) for kind in ("sequences", "pairs")}
-        if stages.sequences.digest not in seen:
+        # Each training that the model went through, its own last.
+        trained = [one for one in self._training_data() if isinstance(one, dict)]
+        here = [one for one in trained if stages.sequences.digest in (one.get("sequences"), one.get("pairs"))]
+        if not here:
             return []
         if stages.split is None:
             return ["the model was trained on rows of this set: give a split file, and judge its test rows"]
         found = []
-        if self.splits is not None and self.splits.digest not in {one.get("splits") for one in trained}:
+        if self.splits is not None and any(one.get("splits") != self.splits.digest for one in here):
             found.append(
                 "the split file is not the one that the model was trained by: rows of its training may be judged"
             )

@@ -490,13 +490,14 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
     data = {kind.name: prepared.key["data"], "splits": prepared.key["splits"], "fold": job.fold}
     if job.inner_fold is not None:
         data["inner_fold"] = job.inner_fold
+    before = open_model(init).training_data if (init := prepared.setup.transfer.init_from) else []
     return ModelCard(
         name=job.card.name,
         version="1",
         licence=job.card.licence,
         text=text,
         encoder=prepared.setup.encoder,
-        training_data=[data],
+        training_data=[*before, data],
         metrics={split: figures["metrics"] for split, figures in metrics["figures"].items()},
         extra={
             "task": [job.task.name, plain(dict(job.task.params))],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import signal
@@ -322,6 +323,13 @@ def test_rows_that_the_model_knows_are_told(folder, tmp_path):
     assert "note: the model was trained on rows of the split train: their figures flatter" in done.stderr
     card = (tmp_path / "split" / "model_card.md").read_text()
     assert card.count("Beware: ") == 2
+    # It began from a model of this set by another split, and was then trained by this one.
+    own = hashlib.sha256((folder / "splits.parquet").read_bytes()).hexdigest()
+    spec["training_data"] += [{"sequences": digest, "splits": own, "fold": None}]
+    (trained / "replisome.json").write_text(json.dumps(spec))
+    said[said.index("-o") + 1] = str(tmp_path / "twice")
+    done = replisome_here(*said, "--splits", str(folder / "splits.parquet"), "--bootstrap", "0", "--progress", "plain")
+    assert "note: the split file is not the one that the model was trained by" in done.stderr
 
 
 def test_labels_are_judged_one_by_one(tmp_path):

@@ -70,6 +70,8 @@ def test_the_card_says_what_was_taken_and_the_frozen_part_is_the_same(pretrained
     assert set(told["fresh"]) == {f"answer.{name}.{kind}" for name in ("norm", "final") for kind in ("weight", "bias")}
     assert told["skipped"]["answer.final.weight"] == "[4, 8, 1], here [2, 8]"
     card = (trained / "model" / "README.md").read_text()
+    own = {name: source.training_data[0][name] for name in ("sequences", "splits", "fold")}
+    assert info.training_data == [*source.training_data, own]
     assert f"Transfer: from model {source.digest[:12]} (14 tensors taken; 4 skipped" in card
     assert "frozen: `stem`, `blocks.0`" in card
     one, other = load_members(source)[0].state_dict(), load_members(info)[0].state_dict()
