@@ -79,7 +79,8 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
     """
     looks = spec.check is not None or spec.leak_check
     wanted = looks or spec.shares.method == "similarity"
-    data, records = open_records(spec.input, sequences=wanted, group_by=_group_by(spec))
+    group_by = _group_by(spec)
+    data, records = open_records(spec.input, sequences=wanted, group_by=group_by)
     likeness = _likeness(spec, records)
     if spec.check is not None:
         path, table = spec.check, read_split(spec.check, data)
@@ -87,11 +88,11 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
         plan = _plan(spec, likeness)
         path, table = str(spec.output), split_table(records, plan, where=spec.input)
         _put(table, path, plan=plan, data_digest=data.digest, force=context.force)
-    leaks = find_leaks(records, table, likeness, where=path) if looks else None
+    leaks = find_leaks(records, table, likeness, where=path, group_by=group_by) if looks else None
     if spec.pairs is not None and leaks is not None:
         folder, name = _place(spec.pairs)
         open_store(folder).put(name, leaks_text(leaks).encode())
-    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, _looked_for(records, likeness))
+    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, _looked_for(records, likeness, group_by))
 
 
 def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
@@ -109,10 +110,11 @@ def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
     return [PlanLine(shard, "run", "the split file is not made yet")]
 
 
-def _looked_for(records: Records, likeness: Likeness) -> str:
+def _looked_for(records: Records, likeness: Likeness, group_by: str) -> str:
     """Images and pairs are equal or not; of single sequences near duplicates leak too."""
     if records.are_pairs or not records.are_letters:
-        return f"equal {'pairs' if records.are_pairs else 'pixels'}, same group"
+        member = ", same member" if records.are_pairs and group_by != "group" else ""
+        return f"equal {'pairs' if records.are_pairs else 'pixels'}, same group{member}"
     return f"k {likeness.k}, Jaccard at least {likeness.threshold:g}"
 
 

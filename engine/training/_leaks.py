@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,9 @@ from engine.genome.minhash import Kmers, Likeness, buckets, comparer, reverse_co
 from engine.training.splits import Records, part_names
 
 EXACT, REVERSE_COMPLEMENT, NEAR, GROUP = "exact", "reverse_complement", "near", "same_group"
+MEMBER = "same_member"
 _MOST_LETTERS = 40
-KINDS = (EXACT, REVERSE_COMPLEMENT, NEAR, GROUP)
+KINDS = (EXACT, REVERSE_COMPLEMENT, NEAR, GROUP, MEMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Leak:
     """Two records of different parts that are too much alike.
 
     Attributes:
-        kind: exact, reverse_complement, near or same_group.
+        kind: exact, reverse_complement, near, same_group or, of pairs parted by a member, same_member.
         likeness: Jaccard index of their k-mers; 1 for the other kinds.
         record, id, part: the later record.
         other_record, other_id, other_part: the earlier one.
@@ -48,6 +50,7 @@ class Leak:
             REVERSE_COMPLEMENT: "is the reverse complement of",
             NEAR: f"is near (Jaccard {self.likeness:.3f})",
             GROUP: "is of the same group as",
+            MEMBER: "has under another name the member of",
         }[self.kind]
         ours, theirs = (f"record {n} ({_short(i)}, {p})" for n, i, p in (self._ours(), self._theirs()))
         return f"{ours} {how} {theirs}"
@@ -71,7 +74,9 @@ def leaks_text(leaks: Sequence[Leak]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def find_leaks(records: Records, split: pa.Table, likeness: Likeness, *, where: str = "", seed: int = 0) -> list[Leak]:
+def find_leaks(
+    records: Records, split: pa.Table, likeness: Likeness, *, where: str = "", seed: int = 0, group_by: str = "group"
+) -> list[Leak]:
     """All leaks of a split, by record and kind.
 
     Args:
@@ -80,6 +85,7 @@ def find_leaks(records: Records, split: pa.Table, likeness: Likeness, *, where: 
         likeness: what near duplicates are.
         where: the split file, for messages.
         seed: of the signatures.
+        group_by: column that the groups are of; of pairs, id and second_id part them by a member.
 
     Raises:
         InputError: a record of the split is not in the set, or twice; or one of the set is in no split.
@@ -87,12 +93,17 @@ def find_leaks(records: Records, split: pa.Table, likeness: Likeness, *, where: 
     parts = _parts_of(records, split, where)
     sequences = records.sequences
     if records.are_pairs:
-        # A member stands in many pairs, in any part: only whole pairs are looked at.
+        # A member stands in many pairs, in any part: unless pairs are parted by it, only whole pairs are looked at.
         whole = [
             b"%s\0%s" % (one, (other or "").encode()) for one, other in zip(sequences, records.seconds, strict=True)
         ]
         pairs = replace(likeness, both_strands=False)
-        return _named(records, parts, [*_equal(whole, parts, pairs), *_same_group(records.groups, parts)])
+        found = [*_equal(whole, parts, pairs), *_same_group(records.groups, parts)]
+        members: dict[str, Sequence[Any]] = {"id": sequences, "second_id": records.seconds}
+        known = {(kind, i) for kind, i, _, _ in found}
+        by_text = _same_group(members.get(group_by, [None] * len(parts)), parts)
+        found += [(MEMBER, i, other, like) for _, i, other, like in by_text if (GROUP, i) not in known]
+        return _named(records, parts, found)
     found = list(_equal(sequences, parts, likeness))
     known = {(kind, i) for kind, i, _, _ in found}
     named = {i for _, i in known}
@@ -140,8 +151,8 @@ def _equal(sequences: Sequence[bytes], parts: Sequence[str], likeness: Likeness)
         first.setdefault(one, {}).setdefault(parts[i], i)
 
 
-def _same_group(groups: Sequence[str | None], parts: Sequence[str]) -> Iterator[_Found]:
-    first: dict[str, dict[str, int]] = {}
+def _same_group(groups: Sequence[Any], parts: Sequence[str]) -> Iterator[_Found]:
+    first: dict[Any, dict[str, int]] = {}
     for i, group in enumerate(groups):
         if group is not None:
             places = first.setdefault(group, {})

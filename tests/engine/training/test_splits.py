@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -356,6 +357,18 @@ def test_each_kind_of_leak_names_its_pair():
     text = leaks_text(find_leaks(data, table, Likeness())).splitlines()
     assert text[0].split("\t")[:3] == ["kind", "likeness", "record"]
     assert text[1].split("\t") == ["exact", "1.0", "2", "r1", "test", "0", "r0", "train"]
+
+
+def test_a_member_under_two_names_or_none_leaks_where_pairs_are_parted_by_it():
+    texts = [b"MKV", b"GGA", b"MKV", b"CCD", b"HHE"]
+    seconds = ["CCO", "CCO", "CCN", "CCN", "CCF"]
+    data = replace(records(5, sequences=texts, groups=["a", "b", "c", None, None]), seconds=seconds)
+    table = parted(data, ["train", "test", "train", "test", "test"])
+    asked = {by: find_leaks(data, table, Likeness(), group_by=by) for by in ("group", "id", "second_id")}
+    assert asked["group"] == asked["id"] == []
+    found = [(leak.kind, leak.record, leak.other_record) for leak in asked["second_id"]]
+    assert found == [("same_member", 2, 0), ("same_member", 6, 4)]
+    assert "has under another name the member of record 0" in asked["second_id"][0].sentence()
 
 
 def test_within_a_part_nothing_leaks():
