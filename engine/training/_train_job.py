@@ -503,11 +503,7 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
             "task": [job.task.name, plain(dict(job.task.params))],
             "targets": metrics["targets"],
             **kind.card_facts(prepared.splits["train"]),
-            **(
-                {"transfer": {**prepared.key["transfer"], **prepared.taken.facts()}}
-                if "transfer" in prepared.key
-                else {}
-            ),
+            **prepared.setup.transfer.card_facts(prepared.taken),
             **getattr(prepared.setup.data, "card_facts", dict)(),
         },
     )
