@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,11 +37,13 @@ class SequenceSet:
     path: as it was named.
     parts: the Parquet files, in order.
     digest: sha256; of a finished run its manifest's, else over the parts' bytes.
+    facts: what the manifest of a finished run tells of it, such as its alphabet.
     """
 
     path: str
     parts: tuple[str, ...]
     digest: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_set(path: str) -> SequenceSet:
@@ -61,21 +64,24 @@ def open_set(path: str) -> SequenceSet:
         raise InputError(f"the sequence set {what}", where=str(place), fix="give the output of an ingest run")
     for part in parts:
         check_schema(part, SCHEMA_NAME, _READ_VERSION)
-    return SequenceSet(path, tuple(map(str, parts)), _digest(place, parts))
+    digest, facts = _told(place, parts)
+    return SequenceSet(path, tuple(map(str, parts)), digest, facts)
 
 
-def _digest(place: Path, parts: Sequence[Path]) -> str:
+def _told(place: Path, parts: Sequence[Path]) -> tuple[str, Mapping[str, Any]]:
+    """Digest and facts."""
     manifest = place / "manifest.json"
     if manifest.is_file():
         try:
-            return str(json.loads(manifest.read_bytes())["digest"])
+            told = json.loads(manifest.read_bytes())
+            return str(told["digest"]), dict(told.get("facts", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError("the manifest does not parse", where=str(manifest), fix=_RESTORE) from error
     whole = hashlib.sha256()
     for part in parts:
         with part.open("rb") as stream:
             whole.update(hashlib.file_digest(stream, "sha256").digest())
-    return whole.hexdigest()
+    return whole.hexdigest(), {}
 
 
 def index_splits(

@@ -245,7 +245,7 @@ def _model_params(
         made = cls.completed(made)
     if not hasattr(cls, "set_bias") or getattr(cls, "kind", "sequences") != kind.name:
         what = f"{job.model.name!r} is not trained on {kind.noun} by this task"
-        raise InputError(what, where="key 'model.name'", fix="choose another architecture")
+        raise InputError(what, where="key 'model.name'", fix=f"choose one of {', '.join(_architectures(kind))}")
     params = registry.build_params(cls, made, where=_MODEL_PARAMS)
     level = cls.heads(params)[made["head"]].level
     if level != (wanted := getattr(task, "level", level)):
@@ -253,6 +253,16 @@ def _model_params(
         raise InputError(what, where="key 'model.name'", fix="choose another architecture")
     check_longest(cls, params, splits)
     return made
+
+
+def _architectures(kind: Kind) -> list[str]:
+    """Those that are trained on samples of a kind."""
+    found = {name: registry.component("models", name) for name in registry.names("models")}
+    return [
+        name
+        for name, cls in found.items()
+        if hasattr(cls, "set_bias") and getattr(cls, "kind", "sequences") == kind.name
+    ]
 
 
 def _key(job: TrainJob, setup: Setup, data: DataSet, table: SplitTable) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class TaskSpec(Spec):
     """What the model is to tell."""
 
     name: Text
-    """task by name; each is a file of engine/training/tasks"""
+    """task by name: sequence_classification, multi_label, sequence_regression, position_classification, masked_tokens;
+    of pairs pair_regression; of images image_classification, image_segmentation"""
     params: dict[Name, Any] = Field(default_factory=dict)
     """the task's own parameters (classes, loss, class weights), checked against its Params class"""
 
@@ -56,7 +57,8 @@ class EncoderSpec(Spec):
     """How letters become tensors."""
 
     name: Text = "one_hot"
-    """encoder by name; each is a file of engine/encoders"""
+    """encoder by name: of DNA one_hot or tokens, of others protein_tokens, protein_letters, smiles_tokens; of pairs
+    pair; of images pixels"""
     params: dict[Name, Any] = Field(default_factory=dict)
     """the encoder's own parameters"""
 

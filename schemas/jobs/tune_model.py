@@ -113,7 +113,7 @@ class TuneModelSpec(TrainSpec):
     def _can_run_at_once(self) -> TuneModelSpec:
         at_once = self.execution.parallel_trials
         if self.learns and at_once > self.tuning.ahead:
-            why = "trials here go by former ones, so tuning.ahead says how many may run at once"
+            why = "trials here go by former ones, so tuning.ahead (--ahead) says how many may run at once"
             raise ValueError(f"{why}: set it to {at_once} too, for every run of this search")
         if self.execution.feed == "ray-data":
             raise ValueError("execution.feed: the trials of a search read for themselves, leave it out")

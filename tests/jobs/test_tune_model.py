@@ -253,7 +253,7 @@ def test_a_search_of_which_no_trial_comes_to_its_end(spec, tmp_path):
         ("search={task.params.label_smoothing: {choice: [0, 0.1]}}", "changes what the loss is"),
         ("tuning.trials=3", "the grid has 6 trials, at most 3 are allowed"),
         ("tuning.method=gird", "did you mean 'grid'"),
-        ("execution.parallel_trials=2", "tuning.ahead says how many may run at once: set it to 2 too"),
+        ("execution.parallel_trials=2", r"tuning.ahead \(--ahead\) says how many may run at once: set it to 2 too"),
         ("execution={executor: ray, feed: ray-data}", "the trials of a search read for themselves"),
         ("output=s3://bucket/x", "training writes to a local folder"),
     ],

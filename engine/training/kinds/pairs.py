@@ -23,6 +23,7 @@ from engine.training.kinds.sequences import (
     SequenceInputs,
     SequenceKind,
     built_augmentation,
+    check_letters,
     padded,
     sequence_tensors,
     unknown_of,
@@ -175,18 +176,21 @@ class PairKind(SequenceKind):
 
     def decided(  # type: ignore[override]
         self,
-        data: SequenceSet,  # noqa: ARG002
+        data: SequenceSet,
         encoder: Any,
         augmentation: PairAugmentation,  # noqa: ARG002
     ) -> Mapping[str, Any]:
         """Channels and letters of both encoders.
 
         Raises:
-            InputError: an encoder of single sequences.
+            InputError: an encoder of single sequences, or of other letters than the set's.
         """
         if not hasattr(encoder, "second"):
             what = "the encoder reads single sequences, and the task takes pairs"
-            raise InputError(what, where="key 'encoder.name'", fix="set it to pair, with the encoders of both members")
+            fix = "give --encoder pair; its params first and second name the encoders of the members"
+            raise InputError(what, where="key 'encoder.name'", fix=fix)
+        check_letters(data, encoder.first)
+        check_letters(data, encoder.second, "second_alphabet")
         both = (encoder.first, encoder.second)
         return {
             "in_channels": [one.channels for one in both],

@@ -214,13 +214,16 @@ class SequenceKind:
         """See Kind."""
         return SequenceReader(encoder, task, augmentation)
 
-    def decided(
-        self,
-        data: SequenceSet,  # noqa: ARG002
-        encoder: Any,
-        augmentation: SequenceAugmentation,
-    ) -> Mapping[str, Any]:
-        """See Kind."""
+    def decided(self, data: SequenceSet, encoder: Any, augmentation: SequenceAugmentation) -> Mapping[str, Any]:
+        """See Kind.
+
+        Raises:
+            InputError: the set holds pairs, or letters that the encoder does not read.
+        """
+        if "second_alphabet" in data.facts:
+            what = "the set holds pairs, and this task would see the first members alone"
+            raise InputError(what, where=data.path, fix="choose the task pair_regression, or ingest without --second")
+        check_letters(data, encoder)
         return {
             "in_channels": encoder.channels,
             "num_tokens": getattr(encoder, "num_tokens", 0),
@@ -249,6 +252,23 @@ class SequenceKind:
     def card_facts(self, train: Split) -> Mapping[str, Any]:
         """The longest sequence."""
         return {"longest_sequence": max(group.longest for group in train)}
+
+
+_READERS = {"dna": "one_hot", "protein": "protein_tokens", "smiles": "smiles_tokens"}
+
+
+def check_letters(data: SequenceSet, encoder: Any, name: str = "alphabet") -> None:
+    """Refuse an encoder of other letters than those that an ingested set says it holds; RNA is kept as A, C, G, T.
+
+    Raises:
+        InputError: they differ.
+    """
+    read = str(getattr(encoder, "alphabet", "dna"))
+    held = str(data.facts.get(name, read)).replace("rna", "dna")
+    if held != read:
+        what = f"the set holds {held}, and the encoder reads {read}"
+        fix = f"choose an encoder of {held}, such as --encoder {_READERS.get(held, held)}"
+        raise InputError(what, where="key 'encoder.name'", fix=fix)
 
 
 def sequence_tensors(encoder: Any, inputs: SequenceInputs, device: torch.device) -> tuple[Any, Any]:

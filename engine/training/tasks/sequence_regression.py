@@ -76,7 +76,8 @@ class SequenceRegression(SequenceTask):
             what = (
                 f"the training rows hold no numbers in the column {cls.column_of(params)!r}, or lists of unequal length"
             )
-            raise InputError(what, where="task", fix="give targets when the set is made, or choose another task")
+            fix = "give one target when the set is made; for lists of several set task.params.several to true"
+            raise InputError(what, where="task", fix=fix)
         count = sum(len(rows) for rows in kept)
         means = sum(rows.sum(axis=0) for rows in kept) / count
         spreads = np.sqrt(sum(((rows - means) ** 2).sum(axis=0) for rows in kept) / count)

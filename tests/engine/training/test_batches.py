@@ -8,7 +8,7 @@ from engine.genome.windows import reverse_complement, text_from_tokens, tokens_f
 from engine.training import _batches
 from engine.training._batches import BatchLoader, Reader
 from engine.training._sample_plan import SamplePlan
-from engine.training._sequence_set import index_splits, open_set
+from engine.training._sequence_set import SequenceSet, index_splits, open_set
 from engine.training._split_table import SplitTable
 from engine.training.kinds import sequences
 from engine.training.kinds.sequences import SequenceAugmentation, SequenceReader
@@ -138,3 +138,30 @@ def test_what_is_no_dna_has_no_other_strand():
     augmentation.check(OneHot(OneHotParams()))
     with pytest.raises(InputError, match="only DNA has a reverse complement"):
         augmentation.check(ProteinTokens(ProteinTokensParams()))
+
+
+@pytest.mark.parametrize(
+    ("facts", "encoder", "sentence"),
+    [
+        (
+            {"alphabet": "protein"},
+            OneHot(OneHotParams()),
+            "holds protein, and the encoder reads dna; .* protein_tokens",
+        ),
+        (
+            {"alphabet": "dna"},
+            ProteinTokens(ProteinTokensParams()),
+            "holds dna, and the encoder reads protein; .* one_hot",
+        ),
+        ({"alphabet": "dna", "second_alphabet": "dna"}, OneHot(OneHotParams()), "would see the first members alone"),
+    ],
+)
+def test_letters_that_the_encoder_does_not_read_are_refused(facts, encoder, sentence):
+    data = SequenceSet("set", (), "digest", facts)
+    with pytest.raises(InputError, match=sentence):
+        sequences.KIND.decided(data, encoder, SequenceAugmentation())
+
+
+def test_rna_is_read_as_dna():
+    data = SequenceSet("set", (), "digest", {"alphabet": "rna"})
+    assert sequences.KIND.decided(data, OneHot(OneHotParams()), SequenceAugmentation())["in_channels"] == 4
