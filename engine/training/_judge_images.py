@@ -5,6 +5,7 @@ Shape letters: N images, S numbers kept of an image.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,12 +89,20 @@ class Judge:
         return np.ravel(kept[0]).tolist(), [float(one) for one in np.ravel(truth[0])]
 
     def figures(self, parts: Iterable[pa.Table]) -> dict[str, Any]:
-        """Metrics with 95% bootstrap intervals over images: of all, and of each group of SMALL_GROUP images or more."""
+        """Metrics with 95% bootstrap intervals over images: of all, and of the largest groups.
+
+        Groups of fewer than SMALL_GROUP images, and all but the hundred largest, are left out and counted.
+        """
         found = [table.filter(pc.equal(table["state"], states.SCORED)) for table in parts]
         rows = pa.concat_tables(found).select(["group", "kept", "target"]).to_pydict()
-        names = [name for name in dict.fromkeys(rows["group"]) if rows["group"].count(name) >= SMALL_GROUP]
-        groups = {name: self._of(rows, name) for name in names[:_MOST_GROUPS] if name is not None}
-        return {"all": self._of(rows, None), "groups": groups, "kept": list(self.task.kept_names)}
+        sizes = Counter(name for name in rows["group"] if name is not None).most_common()
+        large = [name for name, count in sizes if count >= SMALL_GROUP]
+        return {
+            "all": self._of(rows, None),
+            "groups": {name: self._of(rows, name) for name in large[:_MOST_GROUPS]},
+            "groups_left_out": {"small": len(sizes) - len(large), "beyond": len(large[_MOST_GROUPS:])},
+            "kept": list(self.task.kept_names),
+        }
 
     def _of(self, rows: Mapping[str, Any], group: str | None) -> dict[str, Any]:
         mine = [n for n, name in enumerate(rows["group"]) if group is None or name == group]

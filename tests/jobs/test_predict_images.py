@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 import zarr
@@ -16,6 +17,8 @@ from engine import registry
 from engine.imaging.instances import Growing, objects_of
 from engine.imaging.matching import match_counts, object_f1
 from engine.models._folder import ModelCard, save_model_folder
+from engine.models._info import open_model
+from engine.training import _judge_images
 from engine.training._image_set import ImageReader, open_image_set
 from tests.toys.image_sets import classed, dot_set, dots, ingested
 from tests.toys.pictures import save
@@ -109,7 +112,6 @@ def test_masks_are_what_the_network_says_and_zarr_reads_them(folder, calm):
 
 def test_each_image_alone_through_the_network(folder, calm):
     from engine.models._folder import load_members
-    from engine.models._info import open_model
 
     (member,) = load_members(open_model(folder / "model"))
     masks = zarr.open_group(calm / "masks.zarr", mode="r")["0"]
@@ -217,7 +219,6 @@ def test_classes_become_columns(classes, tmp_path):
     assert found["label"].to_list() == ["a"] * 4 + ["b"] * 3
     assert not (tmp_path / "out" / "masks.zarr").exists()
     from engine.models._folder import load_members
-    from engine.models._info import open_model
 
     members = load_members(open_model(classes / "model"))
     pixels = ImageReader(open_image_set(str(classes / "set"))).images(range(7))
@@ -268,10 +269,24 @@ def test_objects_are_judged_by_the_masks_of_the_set(folder, tmp_path):
         assert metrics[name]["value"] == pytest.approx(object_f1(counts.sum(axis=0))[place])
         assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"]
     assert [one["samples"] for one in told["groups"].values()] == [6]
+    assert told["groups_left_out"] == {"small": 0, "beyond": 0}
     grouped = told["groups"]["."]["metrics"]["object_f1_50"]["value"]
     assert grouped == pytest.approx(object_f1(counts[:6].sum(axis=0))[0])
     assert f"object_f1_70 {metrics['object_f1_70']['value']:.3f}" in (tmp_path / "out" / "report.html").read_text()
     assert replisome_here("verify", str(tmp_path / "out")).returncode == 0
+
+
+def test_the_largest_groups_have_figures_and_the_others_are_counted(classes, monkeypatch):
+    monkeypatch.setattr(_judge_images, "_MOST_GROUPS", 2)
+    groups = [*"aabbbbbbcccccddddddeeeeeeee", None]
+    kept = [[0.5, 0.3, 0.2] for _ in groups]
+    columns = {"state": ["scored"] * len(groups), "group": groups, "kept": kept, "target": [[0.0] for _ in groups]}
+    task, data = _judge_images.task_of(open_model(classes / "model")), open_image_set(str(classes / "set"))
+    judge = _judge_images.Judge(task, data)
+    told = judge.figures([pa.table(columns)])
+    assert {name: one["samples"] for name, one in told["groups"].items()} == {"e": 8, "b": 6}
+    assert told["groups_left_out"] == {"small": 1, "beyond": 2}
+    assert told["all"]["samples"] == len(groups)
 
 
 def test_classes_are_judged_by_the_labels_of_the_set(classes, tmp_path):
