@@ -172,8 +172,12 @@ class ImageSegmentation:
     def statistics(self, kept_NS: Floats, targets: NDArray[Any]) -> Mapping[str, Statistic]:  # noqa: ARG002
         """F1 of objects at some thresholds, average precision over all, and Dice's coefficient of the foreground.
 
-        Counts are pooled over the images.
+        Counts are pooled over the images; `..._per_sample` are the means of the images' own F1, over those with an
+        object that is true or predicted.
         """
+        hits_NH = kept_NS[:, :_H]
+        counts_NH3 = np.stack([hits_NH, kept_NS[:, [_H]] - hits_NH, kept_NS[:, [_H + 1]] - hits_NH], axis=2)
+        f1_NH = object_f1(counts_NH3)
 
         def pooled(weights_N: Floats) -> Floats:
             sums_S = weights_N @ kept_NS
@@ -183,9 +187,14 @@ class ImageSegmentation:
         def f1(place: int) -> Statistic:
             return lambda weights_N: float(object_f1(pooled(weights_N))[place])
 
+        def per_sample(place: int) -> Statistic:
+            own_N = f1_NH[:, place]
+            return lambda weights_N: _mean(own_N, weights_N)
+
         places = {f"object_f1_{_percent(threshold)}": THRESHOLDS.index(threshold) for threshold in _TOLD}
         return {
             **{name: f1(place) for name, place in places.items()},
+            **{f"{name}_per_sample": per_sample(places[name]) for name in ("object_f1_50", "object_f1_70")},
             "average_precision": lambda weights_N: float(average_precision(pooled(weights_N))),
             "dice": lambda weights_N: _dice((weights_N @ kept_NS[:, _H + 2 :]).reshape(_K, _K)),
         }
@@ -224,6 +233,13 @@ def pixel_classes(masks_BYX: Tensor, boundary_px: int) -> Tensor:
 
 def _percent(threshold: float) -> int:
     return round(100 * threshold)
+
+
+def _mean(values_N: Floats, weights_N: Floats) -> float:
+    """Over the rows that have a value; NaN where none has."""
+    there_N = weights_N * np.isfinite(values_N)
+    total = there_N.sum()
+    return float(there_N @ np.nan_to_num(values_N) / total) if total else float("nan")
 
 
 def _dice(pixels_KK: Floats) -> float:

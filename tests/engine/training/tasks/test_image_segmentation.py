@@ -80,7 +80,20 @@ def test_figures_are_those_of_the_objects(seed):
         assert statistics["object_f1_50"](weights) == pytest.approx(wanted[0])
         assert statistics["object_f1_70"](weights) == pytest.approx(wanted[4])
         assert statistics["object_f1_90"](weights) == pytest.approx(wanted[8])
+        own = np.array([object_f1(one) for one in counts])
+        assert statistics["object_f1_50_per_sample"](weights) == pytest.approx(np.average(own[:, 0], weights=weights))
+        assert statistics["object_f1_70_per_sample"](weights) == pytest.approx(np.average(own[:, 4], weights=weights))
     assert task.confusion(kept, truths).sum() == targets.size
+
+
+def test_an_image_without_objects_is_left_out_of_the_mean_over_images():
+    task = fitted(boundary_px=1)
+    targets = task.targets(masks(3), records=RECORDS, where="set")
+    targets[0] = 0
+    statistics = task.statistics(*task.kept(certain(targets, task), targets))
+    alone = statistics["object_f1_50"](np.array([0.0, 1.0]))
+    assert statistics["object_f1_50_per_sample"](np.ones(2)) == pytest.approx(alone)
+    assert np.isnan(statistics["object_f1_50_per_sample"](np.array([1.0, 0.0])))
 
 
 def test_the_loss_is_cross_entropy_by_image():
