@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.encoders.pixels import Pixels, PixelsParams
+from tests.toys.golden import check
 
 
 def encoded(pixels, **params):
@@ -86,3 +87,20 @@ def test_other_images_than_declared_are_refused():
         Pixels(PixelsParams(channels=3)).tensor(torch.from_numpy(counts(np.uint8)))
     with pytest.raises(ValueError, match="the pixels are floats: declare values"):
         encoded(np.zeros((1, 1, 2, 2), np.float32))
+
+
+def test_golden_numbers_of_this_version():
+    raw = torch.tensor([[[[0, 3], [60, 255]]]], dtype=torch.uint8)
+    kinds = ({}, {"scale": "values", "low": 3, "high": 63}, {"scale": "standard"}, {"gamma": 0.5})
+    percentiles = {"scale": "percentiles", "low": 10, "high": 80}
+    found = [Pixels(PixelsParams(**one)).tensor(raw).flatten().tolist() for one in (*kinds, percentiles)]
+    check(Pixels, 1, found, GOLDEN)
+
+
+GOLDEN = [
+    [0.0, 0.011765, 0.235294, 1.0],
+    [-0.05, 0.0, 0.95, 4.2],
+    [-0.763638, -0.734821, -0.187307, 1.685767],
+    [0.0, 0.108465, 0.485071, 1.0],
+    [0.0, 0.05, 1.0, 4.25],
+]

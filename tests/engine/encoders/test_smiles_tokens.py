@@ -7,6 +7,7 @@ import torch
 from engine.encoders.smiles_tokens import SmilesTokens, SmilesTokensParams
 from engine.errors import DataError
 from engine.io.smiles import TOKENS, smiles_tokens
+from tests.toys.golden import check
 
 ENCODER = SmilesTokens(SmilesTokensParams())
 
@@ -23,3 +24,40 @@ def test_a_number_for_each_token():
 def test_what_is_no_smiles_is_refused():
     with pytest.raises(DataError, match="no SMILES: 'XX' at letter 2"):
         ENCODER.encode("CXX")
+
+
+def test_golden_numbers_of_this_version():
+    check(SmilesTokens, 1, ENCODER.encode("C[C@@H](Cl)c1ccc(Br)nc1/C=C/[N+]"), GOLDEN)
+
+
+GOLDEN = [
+    5,
+    141,
+    5,
+    128,
+    0,
+    142,
+    143,
+    16,
+    144,
+    119,
+    149,
+    119,
+    119,
+    119,
+    143,
+    34,
+    144,
+    120,
+    119,
+    149,
+    139,
+    5,
+    135,
+    5,
+    139,
+    141,
+    6,
+    146,
+    142,
+]

@@ -21,6 +21,7 @@ from engine.models._hugging_face_tokens import ALPHABETS, Tokens
 from engine.models._info import open_model
 from engine.models.hugging_face import HuggingFace
 from tests.toys import hugging_face as toys
+from tests.toys.golden import check
 from tests.toys.models import CARD
 
 torch.set_num_threads(1)
@@ -312,3 +313,23 @@ def test_a_changed_base_is_refused(tmp_path):
 def test_adapters_need_a_layer_to_sit_on(folders):
     with pytest.raises(InputError, match=r"adapt .'q'. names no linear layer of the network; known: dense, key, query"):
         network(folders["esm"], tune="adapters", adapt=("q",))
+
+
+@pytest.mark.parametrize("kind", ["esm", "nucleotide"])
+def test_golden_numbers_of_this_version(kind, folders):
+    """Weights by a formula, so that the numbers are those of the function alone."""
+    model = network(folders[kind])
+    with torch.inference_mode():
+        for number, (_, one) in enumerate(sorted(model.named_parameters())):
+            one.copy_((torch.arange(one.numel()).double() * 1.7 + number).sin().reshape(one.shape) / 3)
+        alphabet = model.params.table.alphabet
+        texts = {"protein": ["MKTAYIAK", "GGC"], "dna": ["ACGTTGNCAG", "GAT"]}[alphabet]
+        x, lengths_B = batch(texts, alphabet)
+        found = [*model.trunk(x, None, lengths_B)[:, :2, 1].flatten(), *model(x, lengths_B)["value"][:, 0]]
+        check(HuggingFace, 1, found, GOLDEN[kind], tolerance=1e-5)
+
+
+GOLDEN = {
+    "esm": [-0.694809, 1.094762, -0.6943, 1.092897, 0.087295, 0.087301],
+    "nucleotide": [-0.220287, 0.392531, -0.243897, 0.40204, 0.092614, 0.092259],
+}

@@ -10,6 +10,7 @@ from engine.errors import InputError
 from engine.models._folder import load_members, save_model_folder
 from engine.models._info import open_model
 from engine.models._sample_dropout import set_sample_seeds
+from tests.toys.golden import check, filled
 from tests.toys.models import CARD
 
 torch.set_num_threads(1)
@@ -130,3 +131,21 @@ def test_images_are_declared_to_the_encoder():
     encoder = Pixels(PixelsParams(channels=1))
     network("u_net").check_encoder(encoder)
     assert network("u_net").input_channels(network("u_net").params) == encoder.channels
+
+
+@pytest.mark.parametrize("name", ["u_net", "image_cnn"])
+def test_golden_numbers_of_this_version(name):
+    model = filled(network(name, activation="identity"))
+    x = torch.linspace(-1, 1, 2 * 12 * 9).double().sin().float().reshape(2, 1, 12, 9)
+    with torch.inference_mode():
+        (values,) = model(x).values()
+    check(
+        type(model),
+        1,
+        [*values.flatten()[::97][:4].tolist(), values.double().mean().item()],
+        GOLDEN[name],
+        tolerance=1e-5,
+    )
+
+
+GOLDEN = {"u_net": [-0.474992, -0.477622, 0.147494, 0.193874, -0.038126], "image_cnn": [-1.944276, 0.091994]}

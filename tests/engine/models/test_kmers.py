@@ -15,6 +15,7 @@ from engine.models._info import open_model
 from engine.models._kmers import KmerTables, words
 from engine.models.sequence_cnn import SequenceCnn, SequenceCnnParams
 from engine.registry import build_params
+from tests.toys.golden import check, filled
 from tests.toys.models import CARD
 
 torch.set_num_threads(1)
@@ -102,3 +103,12 @@ def test_a_model_folder_keeps_the_tables(tmp_path):
 def test_words_that_cannot_be_are_refused(values, sentence):
     with pytest.raises(InputError, match=sentence):
         build_params(SequenceCnn, values, where="spec")
+
+
+def test_golden_numbers_of_this_version():
+    model = filled(network(activation="identity"))
+    with torch.inference_mode():
+        check(SequenceCnn, 1, model(one_hot("ACGTTGNCAGGT"))["value"].tolist(), GOLDEN, tolerance=1e-5)
+
+
+GOLDEN = [[0.301006, -0.206969]]
