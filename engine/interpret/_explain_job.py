@@ -88,6 +88,14 @@ class ExplainJob:
 
     def plan(self, run: Run) -> None:
         """Cut or take up the plan; every part of the set is checked as it is cut."""
+        search = self.stages.search
+        lost = [] if search is None else motifs.too_short(search.motifs, search.p_value)
+        if lost and search is not None:
+            few = ", ".join(motif.name or motif.id for motif in lost[:5])
+            run.warn(
+                f"{len(lost)} of {len(search.motifs)} motifs are too short for any hit at --motif-p-value"
+                f" {search.p_value:g} ({few}{', ...' if len(lost) > 5 else ''}); a higher value finds them"
+            )
         shape = self.stages.shape
         run.plan(self.stages.source(), records_per_shard=shape.records_per_shard, bytes_per_shard=1)
 

@@ -107,6 +107,11 @@ def tail(scores_W4: Ints) -> tuple[int, Floats]:
     return int(lows.sum()), np.minimum(np.cumsum(chance[::-1])[::-1], 1.0)
 
 
+def too_short(motifs: Sequence[Motif], p_value: float) -> list[Motif]:
+    """Motifs that can have no hit: even their best word turns up by chance more often than that."""
+    return [motif for motif in motifs if tail(scores(motif))[1][-1] > p_value]
+
+
 class Scanner:
     """Motifs made ready.
 

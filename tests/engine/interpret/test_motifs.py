@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import false_discovery_control, norm
 
-from engine.interpret.motifs import PER_BIT, Scanner, matches, q_values, rank, scores, tail, window_sums
+from engine.interpret.motifs import PER_BIT, Scanner, matches, q_values, rank, scores, tail, too_short, window_sums
 from engine.io.motif_files import Motif
 
 COUNTS = hnp.arrays(np.float64, st.tuples(st.integers(1, 5), st.just(4)), elements=st.integers(0, 30)).filter(
@@ -101,3 +101,12 @@ def test_matches_and_their_chance():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_q_values_are_scipys(p_values):
     np.testing.assert_allclose(q_values(p_values), false_discovery_control(p_values), atol=1e-12)
+
+
+def test_motifs_too_short_for_any_hit_are_told():
+    """Six certain letters turn up in one of 4^6 = 4,096 words, seven in one of 16,384."""
+    motifs = [Motif(str(width), str(width), np.tile([100.0, 0, 0, 0], (width, 1))) for width in (6, 7)]
+    assert [one.id for one in too_short(motifs, 1e-4)] == ["6"]
+    assert too_short(motifs, 1e-3) == []
+    assert not Scanner([motifs[0]], p_value=1e-4).hits(np.zeros(30, np.uint8))
+    assert Scanner([motifs[1]], p_value=1e-4).hits(np.zeros(30, np.uint8))
