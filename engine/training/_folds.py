@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Folds:
     task: fitted to the first fold; its outputs are those of all.
     key: what run.json keeps.
     name: of the model.
+    groups: of each held-out record, where the split file kept groups together.
     """
 
     output: Path
@@ -62,6 +63,7 @@ class Folds:
     task: Task
     key: Mapping[str, Any]
     name: str
+    groups: Mapping[int, str | None] = field(default_factory=dict)
 
     def folder(self, fold: int) -> str:
         """A fold's training run, from the output."""
@@ -119,6 +121,7 @@ def prepare_folds(jobs: Mapping[int, TrainJob], output: Path) -> Folds:
         ReplisomeError: as a training run's, naming the fold.
     """
     records: dict[int, NDArray[np.int64]] = {}
+    groups: dict[int, str | None] = {}
     task: Task | None = None
     key: dict[str, Any] = {}
     held_out = "validation"
@@ -130,6 +133,7 @@ def prepare_folds(jobs: Mapping[int, TrainJob], output: Path) -> Folds:
             what = error.what if f"fold {fold}" in error.what else f"fold {fold}: {error.what}"
             raise type(error)(what, where=error.where, fix=error.fix) from error
         records[fold] = np.sort(np.concatenate([group.records for group in prepared.splits[held_out]]))
+        groups |= {record: prepared.groups.get(record) for record in records[fold].tolist()}
         if task is None:
             task, key = prepared.setup.task, dict(prepared.key)
         elif task.outputs != prepared.setup.task.outputs:
@@ -137,7 +141,7 @@ def prepare_folds(jobs: Mapping[int, TrainJob], output: Path) -> Folds:
     assert task is not None
     del key["fold"]
     key |= {"job": JOB, "folds": list(jobs)}
-    return Folds(output, held_out, records, task, key, next(iter(jobs.values())).card.name)
+    return Folds(output, held_out, records, task, key, next(iter(jobs.values())).card.name, groups)
 
 
 def _refuse_outputs(first: Sequence[str], other: Sequence[str], fold: int, *, where: str) -> None:
@@ -233,12 +237,14 @@ def _judged(folds: Folds, table: pa.Table) -> dict[str, Any]:
     values_NK = np.array(table["values"].to_pylist(), np.float64)
     targets = _targets(folds.task, table)
     statistics = folds.task.statistics(values_NK, targets)
+    clusters = _metrics.clusters_of([folds.groups.get(record) for record in table["record"].to_pylist()])
     return {
         "held_out": folds.held_out,
         "samples": table.num_rows,
         "folds": each,
         "figures": {name: spread([one["figures"][name] for one in each]) for name in each[0]["figures"]},
-        "pooled": _metrics.with_intervals(statistics, table.num_rows),
+        "pooled": _metrics.with_intervals(statistics, table.num_rows, clusters=clusters),
+        "drawn": _metrics.drawn(clusters),
     }
 
 

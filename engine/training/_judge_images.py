@@ -92,6 +92,7 @@ class Judge:
         """Metrics with 95% bootstrap intervals over images: of all, and of the largest groups.
 
         Groups of fewer than SMALL_GROUP images, and all but the hundred largest, are left out and counted.
+        Where the set has groups, those of all draw whole groups; else, and within a group, images are drawn.
         """
         found = [table.filter(pc.equal(table["state"], states.SCORED)) for table in parts]
         rows = pa.concat_tables(found).select(["group", "kept", "target"]).to_pydict()
@@ -109,9 +110,11 @@ class Judge:
         kept_NS = np.array([rows["kept"][n] for n in mine]).reshape(len(mine), len(self.task.kept_names))
         truth_N = np.array([rows["target"][n][0] for n in mine], np.int64)
         statistics = self.task.statistics(kept_NS, truth_N)
+        clusters = _metrics.clusters_of([rows["group"][n] for n in mine])
         counts = self.task.confusion(kept_NS, truth_N)
         return {
             "samples": len(mine),
-            "metrics": _metrics.with_intervals(statistics, len(mine)) if mine else {},
+            "metrics": _metrics.with_intervals(statistics, len(mine), clusters=clusters) if mine else {},
+            "drawn": _metrics.drawn(clusters),
             "confusion": None if counts is None else counts.tolist(),
         }

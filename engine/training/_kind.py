@@ -51,6 +51,10 @@ class Kind(Protocol):
         """What Task.fit and Task.targets take of a group's rows, without reading what the network sees."""
         ...
 
+    def group_names(self, data: Any, group: Group, column: str) -> list[str | None]:
+        """The column that rows were parted by: group, id, or of pairs second_id."""
+        ...
+
     def augmentation(self, values: Mapping[str, Any]) -> Augmentation:
         """From the keys that a spec sets. Raises InputError: a key that this kind does not have."""
         ...

@@ -144,6 +144,20 @@ def values_of(statistics: Mapping[str, Statistic], num_rows: int) -> dict[str, f
     return {name: statistic(once_N) for name, statistic in statistics.items()}
 
 
+def clusters_of(names: Sequence[str | None]) -> Ints | None:
+    """(N,) numbers of rows that are drawn together; a row without a name stands alone. None without two groups."""
+    known = [(name is not None, place if name is None else name) for place, name in enumerate(names)]
+    number = {one: place for place, one in enumerate(dict.fromkeys(known))}
+    if len(number) < 2 or not any(is_named for is_named, _ in known):
+        return None
+    return np.array([number[one] for one in known], np.int64)
+
+
+def drawn(clusters: Ints | None) -> str:
+    """What bootstrap samples are made of: "rows" or "groups"."""
+    return "rows" if clusters is None else "groups"
+
+
 def with_intervals(
     statistics: Mapping[str, Statistic], num_rows: int, *, clusters: Ints | None = None, seed: int = 0
 ) -> dict[str, dict[str, float | None]]:

@@ -89,6 +89,7 @@ class SplitTable:
         folds: (N,), -1 where there is none.
         digest: sha256 of the file.
         inner: for each fold that has inner ones: (N,) the inner fold of each, -1 where there is none.
+        grouped_by: the column whose groups stay together; empty where rows were parted singly.
     """
 
     records: Ids
@@ -96,6 +97,7 @@ class SplitTable:
     folds: Rows
     digest: str
     inner: Mapping[int, Rows] = field(default_factory=dict)
+    grouped_by: str = ""
 
     @classmethod
     def load(cls, path: str, data: DataSet) -> SplitTable:
@@ -121,7 +123,8 @@ class SplitTable:
         inner = {int(name.removeprefix(INNER_FOLD)): _folds(table, name)[order] for name in nested}
         names = np.array(table["split"].to_pylist(), dtype=np.str_)
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
-        return cls(records[order], names[order], folds, digest, inner)
+        grouped_by = footer.get("group_by", "group") if footer.get("method") == "group" else ""
+        return cls(records[order], names[order], folds, digest, inner, grouped_by)
 
     def of(self, records: Ids, *, fold: int | None, inner_fold: int | None = None, where: str) -> NDArray[np.str_]:
         """Split of each record; with a fold, that fold of the training rows is "validation" and no other row is.

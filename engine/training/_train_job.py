@@ -16,11 +16,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine import registry
 from engine.errors import DataError, InputError
@@ -131,12 +133,20 @@ class TrainOutcome:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with its data opened: what the workers get, what run.json keeps, and what the first network took over."""
+    """A job with its data opened: what the workers get, what run.json keeps, and what the first network took over.
+
+    `groups` names the group of each record that is judged, where the split file kept groups together.
+    """
 
     setup: Setup
     splits: Mapping[str, Split]
     key: Mapping[str, Any]
     taken: Taken
+    groups: Mapping[int, str | None] = field(default_factory=dict)
+
+    def clusters(self, records_N: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """(N,) what is drawn together for intervals; None draws rows."""
+        return _metrics.clusters_of([self.groups.get(int(one)) for one in records_N])
 
 
 def prepare(job: TrainJob) -> Prepared:
@@ -187,7 +197,15 @@ def prepare(job: TrainJob) -> Prepared:
     )
     model, taken = setup.begun()
     check_tokens(model, kind, data, encoder=encoder, task=task, splits=splits)
-    return Prepared(setup, splits, _key(job, setup, data, table), taken)
+    return Prepared(setup, splits, _key(job, setup, data, table), taken, _groups(kind, data, table, splits))
+
+
+def _groups(kind: Kind, data: DataSet, table: SplitTable, splits: Mapping[str, Split]) -> dict[int, str | None]:
+    if not table.grouped_by:
+        return {}
+    judged = [group for name in ("validation", "test") for group in splits[name]]
+    named = [(group.records.tolist(), kind.group_names(data, group, table.grouped_by)) for group in judged]
+    return {record: name for records, names in named for record, name in zip(records, names, strict=True)}
 
 
 def _fitting(recipe: Recipe, kind: Kind, splits: Mapping[str, Split]) -> Recipe:
@@ -424,7 +442,7 @@ def _judged(
     prepared: Prepared, outputs: Mapping[str, Outputs], states: list[Mapping[str, Any]], setups: list[Setup]
 ) -> dict[str, Any]:
     """Content of metrics.json."""
-    figures = {name: _figures(prepared.setup, one) for name, one in outputs.items()}
+    figures = {name: _figures(prepared.setup, one, prepared.clusters(one.records_N)) for name, one in outputs.items()}
     members = [
         {"seed": setup.recipe.seed, "best_epoch": state["best_epoch"], "history": state["history"]}
         for setup, state in zip(setups, states, strict=True)
@@ -445,13 +463,14 @@ def ensemble(models: list[Any], setup: Setup, split: Split, *, device: str = "cp
     return found
 
 
-def _figures(setup: Setup, outputs: Outputs) -> dict[str, Any]:
+def _figures(setup: Setup, outputs: Outputs, clusters: NDArray[np.int64] | None) -> dict[str, Any]:
     statistics = setup.task.statistics(outputs.values_NK, outputs.targets)
     counts = setup.task.confusion(outputs.values_NK, outputs.targets)
     return {
         "samples": outputs.size,
         "loss": outputs.loss,
-        "metrics": _metrics.with_intervals(statistics, outputs.size),
+        "metrics": _metrics.with_intervals(statistics, outputs.size, clusters=clusters),
+        "drawn": _metrics.drawn(clusters),
         "confusion": None if counts is None else counts.tolist(),
     }
 
@@ -474,7 +493,7 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
     """The card's figures are those of metrics.json."""
     kind = prepared.setup.kind
     rows = [
-        f"| {split} | {figures['samples']:,} | {figures_text(figures['metrics'])} |"
+        f"| {split} | {figures['samples']:,} | {figures_text(figures['metrics'])} | {figures['drawn']} |"
         for split, figures in metrics["figures"].items()
     ]
     recipe = ", ".join(f"{name} {value}" for name, value in prepared.key["recipe"].items())
@@ -489,8 +508,8 @@ def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> Mode
             f" trained on {metrics['samples']['train']:,} {kind.noun}. The epoch was chosen on the validation rows, so"
             " their figures flatter; those of the test rows do not.",
             "",
-            "| split | samples | figures (95% bootstrap interval) |",
-            "|---|---|---|",
+            "| split | samples | figures (95% bootstrap interval) | drawn |",
+            "|---|---|---|---|",
             *rows,
             "",
             f"Recipe: {recipe}.",

@@ -14,6 +14,7 @@ from engine.io.parquet import read_table
 from engine.models._info import open_model
 from engine.scoring._metrics import concordance
 from engine.scoring._predict_job import model_key
+from engine.training import _metrics
 from tests.toys.sequences import pair_rows, state_rows, usual_split, write_set, write_splits
 from tests.toys.variant_runs import assert_one_sentence, replisome_here
 
@@ -166,3 +167,26 @@ def test_a_new_version_of_what_reads_a_member_is_another_result(folders, tmp_pat
         monkeypatch.setattr(cls, "RESULT_VERSION", cls.RESULT_VERSION + 1)
         assert model_key(info)[key] > before[key]
     assert_one_sentence(run(folders["pairs"], folders["pairs"] / "calm"), 2, "versions")
+
+
+def test_intervals_draw_whole_members_where_pairs_were_parted_by_them(folders, tmp_path):
+    from engine.training._sequence_set import open_set
+    from engine.training.splits import SplitPlan, load_records, split_table, write_split
+
+    data = open_set(str(folders["pairs"] / "set"))
+    plan = SplitPlan(method="group", group_by="second_id", validation=0.25, test=0.25)
+    table = split_table(load_records(data, sequences=False, group_by="second_id"), plan)
+    write_split(table, tmp_path / "splits.parquet", plan=plan, data_digest=data.digest)
+    done = run(folders["pairs"], tmp_path / "out", f"data.splits={tmp_path}/splits.parquet", "training.epochs=1")
+    assert done.returncode == 0, done.stderr
+    by_group = json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["test"]
+    assert by_group["drawn"] == "groups"
+    assert "| groups |" in (tmp_path / "out" / "model" / "README.md").read_text()
+    singly = json.loads((folders["pairs"] / "calm" / "metrics.json").read_text())["figures"]["test"]
+    assert singly["drawn"] == "rows"
+
+
+def test_a_row_of_no_group_is_drawn_alone():
+    assert _metrics.clusters_of(["a", None, "a", "b", None]).tolist() == [0, 1, 0, 2, 3]
+    assert _metrics.clusters_of([None, None]) is None
+    assert _metrics.clusters_of(["a", "a"]) is None

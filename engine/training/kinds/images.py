@@ -153,6 +153,12 @@ class ImageKind:
             return ImageReader(data).masks(group.records)
         return pa.chunked_array([data.labels.take(pa.array(data.places(group.records)))])
 
+    def group_names(self, data: ImageSet, group: Group, column: str) -> list[str | None]:
+        """See Kind."""
+        names = data.ids if column == "id" else data.groups
+        found: list[str | None] = names.take(pa.array(data.places(group.records))).to_pylist()
+        return found
+
     def augmentation(self, values: Mapping[str, Any]) -> ImageAugmentation:
         """See Kind."""
         return built_augmentation(ImageAugmentation, values, self.noun)

@@ -199,6 +199,11 @@ class SequenceKind:
         """See Kind."""
         return read_group(group, [column])[column]
 
+    def group_names(self, data: SequenceSet, group: Group, column: str) -> list[str | None]:  # noqa: ARG002
+        """See Kind."""
+        found: list[str | None] = read_group(group, [column])[column].to_pylist()
+        return found
+
     def augmentation(self, values: Mapping[str, Any]) -> SequenceAugmentation:
         """See Kind."""
         return built_augmentation(SequenceAugmentation, values, self.noun)
