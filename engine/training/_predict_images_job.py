@@ -17,7 +17,7 @@ from engine.scoring._page import timings_of
 from engine.scoring._predict_job import model_entry, model_facts, model_key
 from engine.storage.store import Store
 from engine.training._predict_images import MASKS, OBJECTS, PredictImagesStages
-from engine.training._train_job import figures_text
+from engine.training._train_card import figures_text
 from schemas import tables
 
 JOB = "predict_images"

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from engine import registry
 from engine.errors import DataError, InputError
 from engine.io.parquet import write_table
-from engine.models._folder import ModelCard, save_model_folder
+from engine.models._folder import save_model_folder
 from engine.models._info import ModelInfo, open_model
 from engine.runtime import layout
 from engine.runtime.commit import commit_results
@@ -39,6 +39,7 @@ from engine.training._frozen_run import freeze_run, plain, remove
 from engine.training._kind import Kind, check_longest, check_tokens, kind_of, num_samples
 from engine.training._recipe import Recipe, Setup
 from engine.training._split_table import DataSet, Split, SplitTable
+from engine.training._train_card import card_of, figures_text
 from engine.training._transfer import NONE, Taken, Transfer, planned
 from engine.training.loop import Outputs, predict
 from schemas import tables
@@ -383,7 +384,7 @@ def execute(
         job.output / MODEL,
         models,
         architecture=job.model.name,
-        card=_card(job, prepared, metrics),
+        card=card_of(job, prepared, metrics),
         overwrite=True,  # of a driver that did not come to the manifest
     )
     _commit(job, prepared, run, info)
@@ -475,64 +476,6 @@ def _figures(setup: Setup, outputs: Outputs, clusters: NDArray[np.int64] | None)
     }
 
 
-def figures_text(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Such as "accuracy 0.912 (0.88 to 0.94)"."""
-    return ", ".join(
-        f"{name} {one['value']:.3f}" + (f" ({one['low']:.3f} to {one['high']:.3f})" if one["low"] is not None else "")
-        for name, one in metrics.items()
-        if one["value"] is not None
-    )
-
-
 def _entry_text(entry: Mapping[str, Any]) -> str:
     known = {name: value for name, value in entry["validation"].items() if value is not None}
     return "validation " + ", ".join(f"{name} {value:.4f}" for name, value in known.items())
-
-
-def _card(job: TrainJob, prepared: Prepared, metrics: Mapping[str, Any]) -> ModelCard:
-    """The card's figures are those of metrics.json."""
-    kind = prepared.setup.kind
-    rows = [
-        f"| {split} | {figures['samples']:,} | {figures_text(figures['metrics'])} | {figures['drawn']} |"
-        for split, figures in metrics["figures"].items()
-    ]
-    recipe = ", ".join(f"{name} {value}" for name, value in prepared.key["recipe"].items())
-    text = "\n".join(
-        [
-            f"# {job.card.name}",
-            "",
-            "Research use only; not a medical device.",
-            *(["", job.card.note] if job.card.note else []),
-            "",
-            f"{job.members} networks `{job.model.name}` for the task `{job.task.name}`, encoder `{job.encoder.name}`,"
-            f" trained on {metrics['samples']['train']:,} {kind.noun}. The epoch was chosen on the validation rows, so"
-            " their figures flatter; those of the test rows do not.",
-            "",
-            "| split | samples | figures (95% bootstrap interval) | drawn |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"Recipe: {recipe}.",
-            *prepared.setup.transfer.card_lines(prepared.taken),
-        ]
-    )
-    data = {kind.name: prepared.key["data"], "splits": prepared.key["splits"], "fold": job.fold}
-    if job.inner_fold is not None:
-        data["inner_fold"] = job.inner_fold
-    before = open_model(init).training_data if (init := prepared.setup.transfer.init_from) else []
-    return ModelCard(
-        name=job.card.name,
-        version="1",
-        licence=job.card.licence,
-        text=text,
-        encoder=prepared.setup.encoder,
-        training_data=[*before, data],
-        metrics={split: figures["metrics"] for split, figures in metrics["figures"].items()},
-        extra={
-            "task": [job.task.name, plain(dict(job.task.params))],
-            "targets": metrics["targets"],
-            **kind.card_facts(prepared.splits["train"]),
-            **prepared.setup.transfer.card_facts(prepared.taken),
-            **getattr(prepared.setup.data, "card_facts", dict)(),
-        },
-    )
