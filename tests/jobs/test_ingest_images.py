@@ -261,7 +261,7 @@ def test_a_changed_input_is_another_run(pictures, tmp_path):
     done = replisome_here(*words, "--force")
     assert done.returncode == 0, done.stderr
     assert "a/new.png" in {row["id"] for row in index_of(tmp_path / "out")}
-    assert_one_sentence(replisome_here(*words, "--keep-empty"), 2, "rules was")
+    assert_one_sentence(replisome_here(*words, "--keep-empty"), 2, "rules.keep_empty was")
 
 
 def test_force_leaves_no_shard_of_the_former_set(pictures, tmp_path):
