@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from engine.errors import InputError
 
 try:
-    from isal.isal_zlib import IsalError
-    from isal.isal_zlib import crc32 as _crc32
-    from isal.isal_zlib import decompress as _decompress
+    from isal import isal_zlib
+
+    _fast: Any = isal_zlib
 except ImportError:
-    from zlib import crc32 as _crc32
-    from zlib import decompress as _decompress
-    from zlib import error as IsalError
+    _fast = zlib
+_crc32, _decompress, _InflateError = _fast.crc32, _fast.decompress, getattr(_fast, "IsalError", zlib.error)
 
 EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty block that ends every whole BGZF file."""
@@ -108,7 +108,7 @@ def _plain(body: bytes, size: int) -> bytes:
     """What a deflate stream holds; zlib has the last word on one that does not inflate."""
     try:
         data: bytes = _decompress(body, -15, size)
-    except IsalError:
+    except _InflateError:
         data = zlib.decompress(body, -15, size)
     return data
 
