@@ -8,6 +8,7 @@ Shape letters: B batch, C channels, Y and X rows and columns, K outputs.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,9 +108,9 @@ class ImageModel(nn.Module):
         """(B, C, Y, X) float -> {head: (B, K), or (B, K, Y, X) of a value for every pixel}, activated, float32."""
         return {self.params.head: activate(self.logits(x_BCYX), self.params.activation)}
 
+    @abstractmethod
     def logits(self, x_BCYX: Tensor) -> Tensor:
         """Before the activation, float32."""
-        raise NotImplementedError
 
     def set_bias(self, bias_K: Tensor) -> None:
         """Where training begins: the logits of a network that has seen the targets' frequencies alone."""

@@ -214,10 +214,10 @@ class Training:
         folder = self.setup.stopped
         if self.team.is_first:
             folder.mkdir(parents=True, exist_ok=True)
-            whole = self.setup.train_loader().load(self.plan.step(epoch, step), epoch=epoch)
-            tensors = {**whole.inputs.arrays(), "targets": whole.targets, "records": whole.records_B}
+            batch = self.setup.train_loader().load(self.plan.step(epoch, step), epoch=epoch)
+            tensors = {**batch.inputs.arrays(), "targets": batch.targets, "records": batch.records_B}
             save_file(tensors, folder / "batch.safetensors")
-            facts = {"epoch": epoch, "step": step, "loss": str(loss), "records": whole.records_B.tolist()}
+            facts = {"epoch": epoch, "step": step, "loss": str(loss), "records": batch.records_B.tolist()}
             (folder / "batch.json").write_text(json.dumps(facts, indent=1) + "\n")
         what = f"loss {loss}" if not np.isfinite(loss) else "gradients that are not finite"
         return DataError(

@@ -24,6 +24,7 @@ from engine.errors import InputError
 from engine.scoring._metrics import Statistic
 from engine.training import _metrics
 from engine.training._task import NO_LABEL, Floats, Ids, SequenceTask, refused
+from engine.training.tasks._letters import letter_counts
 from engine.training.tasks.position_classification import position_counts
 
 ALPHABETS = {"dna": "ACGT", "protein": AMINO_ACIDS}
@@ -81,11 +82,7 @@ class MaskedTokens(SequenceTask):
     @classmethod
     def fit(cls, params: MaskedTokensParams, columns: Iterable[pa.ChunkedArray]) -> MaskedTokens:
         """Count the letters of the training rows."""
-        counts, rows = np.zeros(256, np.int64), 0
-        for column in columns:
-            texts = column.to_pylist()
-            rows += len(texts)
-            counts += np.bincount(_bytes("".join(texts)), minlength=256)
+        counts, rows = letter_counts(columns)
         letters = ALPHABETS[params.alphabet]
         found = tuple(int(counts[ord(letter)] + counts[ord(letter.lower())]) for letter in letters)
         if not sum(found):
@@ -202,10 +199,6 @@ class MaskedTokens(SequenceTask):
     def facts(self) -> Mapping[str, Any]:
         """Letters of the training rows, and the sequences these are of."""
         return {"letters": dict(zip(self.outputs, self.counts, strict=True)), "sequences": self.num_sequences}
-
-
-def _bytes(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(text.encode("latin-1", "replace"), np.uint8)
 
 
 COMPONENT = MaskedTokens

@@ -23,6 +23,7 @@ from engine.scoring._metrics import Statistic
 from engine.training import _metrics
 from engine.training._task import NO_LABEL, Floats, Ids, SequenceTask, refused
 from engine.training.tasks._classes import ClassParams, class_bias, class_losses, class_weights
+from engine.training.tasks._letters import letter_codes, letter_counts
 
 UNKNOWN = "."
 MOST_CLASSES = 100
@@ -67,11 +68,7 @@ class PositionClassification(SequenceTask):
     @classmethod
     def fit(cls, params: PositionClassificationParams, columns: Iterable[pa.ChunkedArray]) -> PositionClassification:
         """Count the letters of the training rows."""
-        counts, rows = np.zeros(256, np.int64), 0
-        for column in columns:
-            texts = [text for text in column.to_pylist() if text]
-            rows += len(texts)
-            counts += np.bincount(_bytes("".join(texts)), minlength=256)
+        counts, rows = letter_counts(columns)
         counts[ord(UNKNOWN)] = 0
         classes = params.classes or tuple(chr(code) for code in np.flatnonzero(counts[:128]).tolist())
         empty = [name for name in classes if not counts[ord(name)]]
@@ -99,7 +96,7 @@ class PositionClassification(SequenceTask):
         for row, text in enumerate(column.to_pylist()):
             if not (text or "").strip(UNKNOWN):
                 raise refused("no position with a label", int(records[row]), where)
-            found = number[_bytes(text)]
+            found = number[letter_codes(text)]
             if (found < NO_LABEL).any():
                 place = int(np.argmax(found < NO_LABEL))
                 known = ", ".join(self.outputs[:20])
@@ -178,10 +175,6 @@ def position_counts(called_BL: NDArray[Any], truth_BL: NDArray[Any], num_classes
     cells = (row_BL[known_BL] * num_classes + truth_BL[known_BL]) * num_classes + called_BL[known_BL]
     counts = np.bincount(cells, minlength=len(truth_BL) * num_classes**2)
     return counts.reshape(len(truth_BL), num_classes, num_classes)
-
-
-def _bytes(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(text.encode("latin-1", "replace"), np.uint8)
 
 
 COMPONENT = PositionClassification
