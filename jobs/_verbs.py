@@ -17,7 +17,7 @@ Body = Callable[[dict[str, Any]], None]
 _COMMON: tuple[tuple[str, Any, tuple[str, ...], str, Any], ...] = (
     ("set", list[str], ("--set",), "KEY=VALUE: set any key of the spec, repeatable", []),
     ("progress", str, ("--progress",), "auto, bar, plain, json or none", "auto"),
-    ("force", bool, ("--force",), "score anew what is already there; the former manifest is kept", False),
+    ("force", bool, ("--force",), "do anew what is already there; the former manifest is kept", False),
     ("plan", bool, ("--plan",), "say for each shard why it would run or be skipped, and run nothing", False),
     ("json", bool, ("--json",), "with --plan: JSON lines", False),
     ("debug", bool, ("--debug",), "show full traces", False),

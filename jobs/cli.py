@@ -86,7 +86,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text")]
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC.yaml", help="spec file; `replisome schema JOB` lists its keys")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="set a key of the spec; repeatable")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to run on; sets the ray executor")]
-Force = Annotated[bool, typer.Option("--force", help="score anew what is there; the former manifest is kept")]
+Force = Annotated[bool, typer.Option("--force", help="do anew what is there; the former manifest is kept")]
 ProgressMode = Annotated[str, typer.Option("--progress", help="auto, bar, plain, json or none")]
 
 

@@ -205,7 +205,7 @@ def clean(raw: RawSequences, rules: Rules) -> Cleaned:
         "reason": pa.array(verdicts.reasons, pa.string()),
     }
     columns = [_as(made[one.name], one.type) for one in tables.SEQUENCES]
-    texts = _texts(raw, np.flatnonzero(~kept).tolist())
+    texts = _texts(raw, np.flatnonzero(~kept).tolist(), verdicts)
     return Cleaned(pa.Table.from_arrays(columns, schema=tables.SEQUENCES), verdicts.sentences, texts)
 
 
@@ -218,10 +218,15 @@ def _masked(values: pa.Array, kept: Bools) -> pa.Array:
     return pc.if_else(pa.array(kept), values, pa.scalar(None, values.type))
 
 
-def _texts(raw: RawSequences, rows: list[int]) -> dict[int, str]:
-    some = raw.table.select(["id", "sequence"]).take(pa.array(rows, pa.int64())).to_pydict()
-    made = zip(rows, some["id"], some["sequence"], strict=True)
-    return {row: shown(raw.problems[row].text if row in raw.problems else f"{name} {text}") for row, name, text in made}
+def _texts(raw: RawSequences, rows: list[int], verdicts: _Verdicts) -> dict[int, str]:
+    """What is shown of each rejected row: its name, and the member of a pair that it was rejected for."""
+    some = raw.table.select(["id", "sequence", "second"]).take(pa.array(rows, pa.int64())).to_pydict()
+    texts = {}
+    for row, name, sequence, second in zip(rows, some["id"], some["sequence"], some["second"], strict=True):
+        is_second = verdicts.reasons[row] in ("invalid_second", "second_too_long")
+        whole = f"{name} {second if is_second else sequence}"
+        texts[row] = shown(raw.problems[row].text if row in raw.problems else whole)
+    return texts
 
 
 def _judge_letters(letters: _Letters, rules: Rules, verdicts: _Verdicts) -> None:

@@ -71,6 +71,10 @@ class FinishedRows:
         except FileNotFoundError:
             fix = "restore it, or make the run anew"
             raise DataError("the part is missing", where=f"{self.uri}/{part.name}", fix=fix) from None
+        except DataError as error:
+            # It is an input here, so what `read_table` advises of a run's own parts would lose it.
+            fix = "restore it from a copy, or make that run anew"
+            raise DataError(error.what, where=f"{self.uri}/{part.name}", fix=fix) from error
 
 
 def open_finished(text: str, *, job: str, schema: str) -> FinishedRows:
@@ -93,7 +97,8 @@ def open_finished(text: str, *, job: str, schema: str) -> FinishedRows:
     manifest = layout.read_sealed(store, layout.MANIFEST)
     if manifest["job"] != job.replace("-", "_"):
         what = f"this is a run of {str(manifest['job']).replace('_', '-')}, not of {job}"
-        raise InputError(what, where=uri, fix=f"give the output of {job}")
+        images = "; models of images go over it by predict-images" if manifest["job"] == "ingest_images" else ""
+        raise InputError(what, where=uri, fix=f"give the output of {job}{images}")
     found = manifest["facts"].get("table_schema")
     if found != schema:
         what = f"holds rows of schema {found}, this version reads {schema}"

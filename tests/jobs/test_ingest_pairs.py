@@ -60,6 +60,9 @@ def test_every_pair_is_kept_or_rejected_with_a_reason(tmp_path):
     told = {row["record"]: row["sentence"] for row in pq.read_table(tmp_path / "out" / "rejects").to_pylist()}
     assert told[5] == "'CC(' is no SMILES: a branch is opened and not closed"
     assert told[6] == "'CXC' is no SMILES: 'XC' at letter 2 begins no atom, bond, branch or ring closure"
+    shown = {row["record"]: row["text"] for row in pq.read_table(tmp_path / "out" / "rejects").to_pylist()}
+    assert "CC(" in shown[5]
+    assert "CXC" in shown[6]  # the member that it was rejected for
     assert told[8] == "the pair is that of record 0"
     assert told[9] == "the pair is that of record 0, with another label or target"
     assert {row["reason"] for row in rows if row["reason"]} <= set(states.INGEST_REASONS)

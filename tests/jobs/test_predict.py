@@ -14,6 +14,7 @@ import torch
 from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.models._folder import load_members
 from engine.models._info import open_model
+from engine.runtime import layout
 from engine.runtime.run import RunContext
 from engine.storage.store import open_store
 from jobs import predict
@@ -247,6 +248,12 @@ def test_what_does_not_go_together_is_one_sentence(folder, calm, tmp_path):
     assert_one_sentence(replisome_here(*said), 2, "this is a run of predict, not of ingest-sequences")
     said[1] = str(tmp_path)
     assert_one_sentence(replisome_here(*said), 2, "there is no finished run here; give the output of ingest-sequences")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "manifest.json").write_bytes(layout.sealed_json({"job": "ingest_images"}))
+    said[1] = str(tmp_path / "images")
+    assert_one_sentence(
+        replisome_here(*said), 2, "not of ingest-sequences; .*models of images go over it by predict-images"
+    )
     assert_one_sentence(replisome_here(*words(folder, calm, "--both-strands")), 2, "both_strands was False, now True")
     sequence_model(tmp_path / "image", "class", architecture="image_cnn", encoder="pixels", symmetry="stranded")
     told = "the model takes images, not sequences; use it in the job predict-images, on a set of images"
@@ -264,8 +271,8 @@ def test_a_changed_part_is_never_read_as_data(folder, tmp_path):
     data[200] ^= 1
     part.write_bytes(data)
     done = replisome_here(*words(tmp_path / "copy", tmp_path / "out"))
-    assert done.returncode == 2
-    assert "part-000001.parquet" in done.stderr
+    assert_one_sentence(done, 2, "part-000001.parquet: .*; restore it from a copy, or make that run anew")
+    assert "delete" not in done.stderr  # it is an input
 
 
 def test_columns_of_one_name_are_refused(folder, tmp_path):
