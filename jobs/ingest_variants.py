@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from engine.ingest import variants
+from engine.io.streams import Mapper
 from engine.io.vcf_columns import Columns, ColumnSource, open_columns
 from engine.runtime.commit import commit, finished_outcome
+from engine.runtime.executors.ordered_map import ordered_map
 from engine.runtime.inputs import local_input
 from engine.runtime.install import check_installation
 from engine.runtime.memory import keep_freed_memory
@@ -25,8 +27,8 @@ def run(spec: IngestVariantsSpec, context: RunContext) -> RunOutcome:
     Raises:
         ReplisomeError: in one sentence; its `exit_code` is the command's.
     """
-    with open_run(spec.output, job=variants.JOB, context=context) as run:
-        source, columns = _planned(spec, run)
+    with open_run(spec.output, job=variants.JOB, context=context) as run, ordered_map(_workers(spec)) as each:
+        source, columns = _planned(spec, run, each)
         if run.finished():
             return _told(finished_outcome(run))
         run.execute(
@@ -40,22 +42,24 @@ def run(spec: IngestVariantsSpec, context: RunContext) -> RunOutcome:
             ),
             max_reject_fraction=spec.max_reject_fraction,
         )
-        finish = variants.finish(run, source, columns, threads=_workers(spec))
+        finish = variants.finish(run, source, columns, each=each)
         report = variants.report(run, source, columns, command=context.command)
         return _told(commit(run, finish=finish, report=report, facts=variants.facts(source, columns)))
 
 
 def plan(spec: IngestVariantsSpec, context: RunContext) -> list[PlanLine]:
     """Cut or take up the plan, and say for each shard whether it would run."""
-    with open_run(spec.output, job=variants.JOB, context=context) as run:
-        _planned(spec, run, only_look=True)
+    with open_run(spec.output, job=variants.JOB, context=context) as run, ordered_map(_workers(spec)) as each:
+        _planned(spec, run, each, only_look=True)
         return run.lines()
 
 
-def _planned(spec: IngestVariantsSpec, run: Run, *, only_look: bool = False) -> tuple[ColumnSource, Columns]:
+def _planned(
+    spec: IngestVariantsSpec, run: Run, each: Mapper, *, only_look: bool = False
+) -> tuple[ColumnSource, Columns]:
     check_installation()
     keep_freed_memory()
-    source = open_columns(local_input(spec.input, run.store, result=SCORED_VCF), threads=_workers(spec))
+    source = open_columns(local_input(spec.input, run.store, result=SCORED_VCF), each=each)
     columns = source.columns(infos=spec.info, genotypes=spec.genotypes, formats=spec.format)
     variants.check_store(source, columns)
     records, size = spec.execution.records_per_shard, spec.execution.bytes_per_shard

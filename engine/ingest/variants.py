@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from engine.io._vcf_header import filter_ids
 from engine.io.source import Shard
+from engine.io.streams import Mapper
 from engine.io.vcf import header_contigs
 from engine.io.vcf_columns import Columns, ColumnSource, open_columns
-from engine.io.vcf_zarr import Measures, StoreFacts, check_names, write_store
+from engine.io.vcf_zarr import StoreFacts, check_names, write_store
 from engine.runtime.commit import Parts, Report
 from engine.runtime.memory import keep_freed_memory
 from engine.runtime.pages import render_page
@@ -102,18 +103,15 @@ def check_store(source: ColumnSource, columns: Columns) -> None:
 
 
 def finish(
-    run: Run, source: ColumnSource, columns: Columns, *, threads: int
+    run: Run, source: ColumnSource, columns: Columns, *, each: Mapper
 ) -> Callable[[Parts, Store], Mapping[str, int]]:
     """The writer of the result files: the VCF Zarr store where values of samples are asked for."""
 
     def write(parts: Parts, store: Store) -> Mapping[str, int]:
         if not columns.has_calls:
             return {}
-        store_facts, measures = _store_facts(run, source, columns), Measures()
-        for table in parts.tables(store_facts.measured_columns()):
-            measures.add(table, store_facts)
         sink = _Below(STORE, store)
-        write_store(sink, store_facts, measures, parts.tables(), threads=threads)
+        write_store(sink, _store_facts(run, source, columns), parts.files(), each=each)
         return dict.fromkeys(sink.names, -1)
 
     return write

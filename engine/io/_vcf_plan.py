@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -16,10 +15,9 @@ import pyarrow.compute as pc
 from engine.io import _vcf_lines
 from engine.io._vcf_lines import Bytes, Ints, cut
 from engine.io.planning import Planner
-from engine.io.streams import Batch
+from engine.io.streams import Places, SeekableStorage
 from engine.io.vcf import _is_contig, parse_line
 
-_AHEAD = 4
 _SITE_WIDTH = 32
 _LONG_LINE = 500
 
@@ -27,27 +25,34 @@ _LONG_LINE = 500
 class ColumnPlanner(Planner):
     """A planner that takes whole batches of lines; order is checked by array."""
 
-    def add_batch(self, batch: Batch, sites: BatchSites) -> None:
-        """Add all lines of a batch.
+    def add_sites(self, sites: BatchSites, base: int, places: Places) -> None:
+        """Add some lines that follow the last ones.
+
+        Args:
+            sites: of the lines.
+            base: stream position of the first byte.
+            places: of the blocks that they lie in.
 
         Raises:
             InputError: out of order.
         """
         begins, contigs, starts = sites.begins, sites.contigs, sites.starts
+        if not len(starts):
+            return
         borders = [0, *(np.flatnonzero(contigs.codes[1:] != contigs.codes[:-1]) + 1).tolist(), len(starts)]
         for begin, end in itertools.pairwise(borders):
             code = int(contigs.codes[begin])
             name = contigs.names[code] if code >= 0 else None
-            self._add_run(name, starts[begin:end], begins[begin : end + 1] + batch.base, batch)
+            self._add_run(name, starts[begin:end], begins[begin : end + 1] + base, places)
 
-    def _add_run(self, contig: str | None, starts: Ints, marks: Ints, batch: Batch) -> None:
+    def _add_run(self, contig: str | None, starts: Ints, marks: Ints, places: Places) -> None:
         if contig is not None:
             self._check_run(contig, starts)
             self.contigs[contig] = self.contigs.get(contig, 0) + len(starts)
         known = _Starts(starts) if contig is not None else [None] * len(starts)
         done = 0
         while done < len(starts):
-            done = self._take(contig, known, done, marks=marks, locate=batch.locate)
+            done = self._take(contig, known, done, marks=marks, locate=places.locate)
 
     def _check_run(self, contig: str, starts: Ints) -> None:
         """The base class's check names the record; it is asked only where an array of starts is out of order."""
@@ -93,20 +98,67 @@ class BatchSites:
     starts: Ints
 
 
-def with_sites(batches: Iterable[Batch], num_columns: int, pool: Executor | None) -> Iterator[tuple[Batch, BatchSites]]:
-    """Each batch with its sites, in order; a few ahead in the pool where there is one."""
-    if pool is None:
-        for batch in batches:
-            yield batch, _batch_sites(batch.data, num_columns)
-        return
-    waiting: deque[tuple[Batch, Future[BatchSites]]] = deque()
-    for batch in batches:
-        waiting.append((batch, pool.submit(_batch_sites, batch.data, num_columns)))
-        if len(waiting) > _AHEAD:
-            first, sites = waiting.popleft()
-            yield first, sites.result()
-    for first, sites in waiting:
-        yield first, sites.result()
+@dataclass(frozen=True)
+class Stretch:
+    """What a stretch of the file says of itself; the lines that reach past it lie in `head` and `tail`.
+
+    Attributes:
+        size: bytes of text.
+        places: of its blocks and its end, counted from its first byte.
+        head: its text up to the first line end; all of it where it has none.
+        sites: of the whole lines between.
+        tail: its text behind the last line end.
+    """
+
+    size: int
+    places: Places
+    head: bytes
+    sites: BatchSites
+    tail: bytes
+
+
+def read_stretch(span: tuple[int, int], *, path: Path, storage: SeekableStorage, num_columns: int) -> Stretch:
+    """Sites of the lines of a stretch [begin, end), from its own bytes alone.
+
+    Raises:
+        InputError: a block is corrupt.
+    """
+    positions, offsets, pieces, size = [], [], [], 0
+    for begin, data, _ in storage.blocks(path, *span):
+        if data:
+            positions.append(size)
+            offsets.append(begin)
+            pieces.append(data)
+            size += len(data)
+    text = b"".join(pieces)
+    first = text.find(b"\n") + 1 or size
+    last = max(text.rfind(b"\n") + 1, first)
+    places = Places(np.array([*positions, size], np.int64), [*offsets, span[1]])
+    return Stretch(size, places, text[:first], _batch_sites(text[first:last], num_columns), text[last:])
+
+
+def add_stretches(planner: ColumnPlanner, stretches: Iterable[Stretch], num_columns: int) -> None:
+    """Plan the lines of stretches that follow one another, those that lie in several among them.
+
+    Raises:
+        InputError: out of order.
+    """
+    base, carried, places = 0, b"", Places(np.empty(0, np.int64), [])
+    for stretch in stretches:
+        places = places.followed_by(stretch.places, base)
+        carried += stretch.head
+        if carried.endswith(b"\n"):
+            begin = base + len(stretch.head)
+            planner.add_sites(_batch_sites(carried, num_columns), begin - len(carried), places)
+            planner.add_sites(stretch.sites, begin, places)
+            carried = stretch.tail
+        base += stretch.size
+        places = places.since(base - len(carried))
+    if carried:  # a last line without its end, which has no place in the file
+        end = Places(np.array([1], np.int64), places.offsets[-1:])
+        planner.add_sites(
+            _batch_sites(carried + b"\n", num_columns), base - len(carried), places.followed_by(end, base)
+        )
 
 
 def _batch_sites(text: bytes, num_columns: int) -> BatchSites:

@@ -8,9 +8,7 @@ and every index ends in its CRC-32C, so that a flipped bit raises in any reader.
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -28,7 +26,6 @@ Block: TypeAlias = "npt.NDArray[Any] | pa.Array"
 """Rows of an array: numpy for numbers, an Arrow string array of all its texts in C order for text."""
 
 _LEVEL = 3
-_MOST_WAITING = 4
 _ABSENT = 2**64 - 1
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
@@ -115,25 +112,21 @@ class ArraySpec:
 class ArrayWriter:
     """Takes an array chunk row by chunk row; a shard grows in a scratch file, so that memory holds few chunks."""
 
-    def __init__(self, spec: ArraySpec, sink: Sink, pool: Executor) -> None:
+    def __init__(self, spec: ArraySpec, sink: Sink) -> None:
         self.spec = spec
         self._sink = sink
-        self._pool = pool
         self._num_rows = 0
         self._num_shards = 0
         self._in_shard = 0
-        self._waiting: deque[Future[list[bytes]]] = deque()
         self._sizes: list[int] = []
         self._local: Path | None = None
         self._stream: BinaryIO | None = None
 
-    def append(self, make: Callable[[], Block], num_rows: int) -> None:
-        """Add rows, made and encoded in the pool: as many as a chunk has, or fewer at the end of the array."""
-        self._waiting.append(self._pool.submit(lambda: encode_chunks(self.spec, make(), num_rows)))
+    def append(self, chunks: list[bytes], num_rows: int) -> None:
+        """Add encoded chunks, in C order of their grid, of as many rows as a chunk has, or fewer at the array's end."""
+        self._write(chunks)
         self._num_rows += num_rows
         self._in_shard += 1
-        if len(self._waiting) > _MOST_WAITING:
-            self._write(self._waiting.popleft().result())
         if self._in_shard == self.spec.chunks_per_shard:
             self._close_shard()
 
@@ -143,8 +136,12 @@ class ArrayWriter:
             self._close_shard()
         self._sink.put(f"{self.spec.name}/zarr.json", json_text(self.spec.metadata(self._num_rows)))
 
+    def close(self) -> None:
+        """Let go of a shard that is not finished; nothing to do once all are."""
+        if self._stream is not None:
+            self._stream.close()
+
     def _write(self, chunks: list[bytes]) -> None:
-        """Chunks come in C order of their grid."""
         if self._stream is None:
             self._local = self._sink.scratch()
             self._stream = self._local.open("wb")
@@ -153,8 +150,6 @@ class ArrayWriter:
         self._sizes += map(len, chunks)
 
     def _close_shard(self) -> None:
-        while self._waiting:
-            self._write(self._waiting.popleft().result())
         assert self._stream is not None
         assert self._local is not None
         with clear_errors(self.spec.name):

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +37,6 @@ _HEADER = bytes.fromhex("1f8b08040000000000ff060042430200")
 _MAGIC = b"\x1f\x8b\x08\x04"
 _READ_BYTES = 1 << 20
 _MAX_BLOCK = 1 << 16
-_GROUP = 16
-"""Blocks that a thread inflates at a time: enough that handing them over costs little."""
-
-_AHEAD = 8
-"""Groups that may wait."""
-
 _u16 = struct.Struct("<H").unpack_from
 _trailer = struct.Struct("<II")
 
@@ -104,6 +95,11 @@ def _inflate(block: bytes, offset: int, path: Path) -> bytes:
     return data
 
 
+def told_size(raw: bytes) -> int:
+    """Bytes that a whole block says it holds; unchecked until it is inflated."""
+    return int(_trailer.unpack_from(raw, len(raw) - 8)[1])
+
+
 def _plain(body: bytes, size: int) -> bytes:
     """What a deflate stream holds; zlib has the last word on one that does not inflate."""
     try:
@@ -135,20 +131,18 @@ def read_blocks(
     end: int | None = None,
     *,
     on_raw: Callable[[bytes], object] | None = None,
-    pool: Executor | None = None,
 ) -> Iterator[Block]:
     """Blocks from virtual offset `begin` up to `end` (or the end of the file), each checked, cut to that range.
 
-    `on_raw` receives the compressed bytes of every block touched, in order; a `pool` inflates where it is given.
+    `on_raw` receives the compressed bytes of every block touched, in order.
 
     Raises:
         InputError: a block is cut, corrupt or not BGZF; names the file and the byte.
     """
     last, keep = (None, 0) if end is None else (end >> 16, end & 0xFFFF)
     skip = begin & 0xFFFF
-    raw_blocks = _raw_blocks(path, begin >> 16, last if keep else (last - 1 if last is not None else None))
-    for offset, raw, whole in _inflated(raw_blocks, path, pool):
-        data = whole
+    for offset, raw in raw_blocks(path, begin >> 16, last if keep else (last - 1 if last is not None else None)):
+        data = _inflate(raw, offset, path)
         if on_raw is not None:
             on_raw(raw)
         after = (offset + len(raw)) << 16
@@ -158,29 +152,12 @@ def read_blocks(
         skip = 0
 
 
-def _inflated(
-    blocks: Iterator[tuple[int, bytes]], path: Path, pool: Executor | None
-) -> Iterator[tuple[int, bytes, bytes]]:
-    """(file offset, compressed bytes, bytes) of each block, in order."""
-    if pool is None:
-        for offset, raw in blocks:
-            yield offset, raw, _inflate(raw, offset, path)
-        return
-    waiting: deque[Future[list[tuple[int, bytes, bytes]]]] = deque()
-    while group := list(islice(blocks, _GROUP)):
-        waiting.append(pool.submit(_inflate_all, group, path))
-        if len(waiting) > _AHEAD:
-            yield from waiting.popleft().result()
-    while waiting:
-        yield from waiting.popleft().result()
+def raw_blocks(path: Path, offset: int, last: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """(file offset, compressed bytes) of each block from `offset` on, up to the one that begins at or before `last`.
 
-
-def _inflate_all(group: list[tuple[int, bytes]], path: Path) -> list[tuple[int, bytes, bytes]]:
-    return [(offset, raw, _inflate(raw, offset, path)) for offset, raw in group]
-
-
-def _raw_blocks(path: Path, offset: int, last: int | None) -> Iterator[tuple[int, bytes]]:
-    """(file offset, compressed bytes) of each block from `offset` on, up to the one that begins at or before `last`."""
+    Raises:
+        InputError: a block is cut or not BGZF; what it holds is not looked at.
+    """
     with path.open("rb") as stream:
         stream.seek(offset)
         buffer, at = b"", 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,15 @@ BATCH_BYTES = 1 << 20
 _PLAIN_BYTES = 1 << 18
 
 OnRaw = Callable[[bytes], object]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class Mapper(Protocol):
+    """Python's `map`, or what spreads the calls over processes: results come in the order of the items."""
+
+    def __call__(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]: ...
 
 
 class Storage(Protocol):
@@ -32,6 +41,14 @@ class Storage(Protocol):
         ...
 
 
+class SeekableStorage(Storage, Protocol):
+    """One that can be entered at any of its blocks."""
+
+    def stretches(self, path: Path, begin: int, *, size: int, on_raw: OnRaw) -> Iterator[tuple[int, int]]:
+        """[begin, end) of stretches that hold `size` bytes, or a block more, to the end; `on_raw` as for `blocks`."""
+        ...
+
+
 class BgzfStorage:
     """A BGZF file."""
 
@@ -40,6 +57,19 @@ class BgzfStorage:
     ) -> Iterator[bgzf.Block]:
         """See `Storage.blocks`."""
         return bgzf.read_blocks(path, begin, end, on_raw=on_raw)
+
+    def stretches(self, path: Path, begin: int, *, size: int, on_raw: OnRaw) -> Iterator[tuple[int, int]]:
+        """See `SeekableStorage.stretches`."""
+        held = 0
+        for offset, raw in bgzf.raw_blocks(path, begin >> 16):
+            on_raw(raw)
+            held += bgzf.told_size(raw)
+            end = (offset + len(raw)) << 16
+            if held >= size:
+                yield begin, end
+                begin, held = end, 0
+        if held:
+            yield begin, end
 
     def whole_before(self, offset: int) -> int:
         """See `Storage.whole_before`."""
@@ -64,6 +94,16 @@ class PlainStorage:
                 yield begin, data, begin + len(data)
                 begin += len(data)
 
+    def stretches(self, path: Path, begin: int, *, size: int, on_raw: OnRaw) -> Iterator[tuple[int, int]]:
+        """See `SeekableStorage.stretches`."""
+        end = begin
+        for _, _, end in self.blocks(path, begin, on_raw=on_raw):
+            if end - begin >= size:
+                yield begin, end
+                begin = end
+        if end > begin:
+            yield begin, end
+
     def whole_before(self, offset: int) -> int:
         """See `Storage.whole_before`."""
         return offset
@@ -76,18 +116,14 @@ def feed_before(path: Path, size: int, on_raw: OnRaw) -> None:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Whole records, in stream order.
+class Places:
+    """The way back from stream position to file offset.
 
     Attributes:
-        data: the records' bytes.
-        base: stream position (uncompressed bytes read so far) of the first byte.
         positions: stream positions where file blocks begin, ascending.
         offsets: file offset (virtual, or byte) of each of `positions`.
     """
 
-    data: bytes
-    base: int
     positions: npt.NDArray[np.int64]
     offsets: list[int]
 
@@ -95,6 +131,28 @@ class Batch:
         """File offset of a stream position at a record border."""
         index = int(np.searchsorted(self.positions, position, side="right")) - 1
         return self.offsets[index] + position - int(self.positions[index])
+
+    def followed_by(self, places: Places, base: int) -> Places:
+        """With the places of what follows, whose positions count from `base`."""
+        return Places(np.concatenate((self.positions, places.positions + base)), [*self.offsets, *places.offsets])
+
+    def since(self, position: int) -> Places:
+        """Those that are needed to locate what lies at `position` or behind it."""
+        index = max(0, int(np.searchsorted(self.positions, position, side="right")) - 1)
+        return Places(self.positions[index:], self.offsets[index:])
+
+
+@dataclass(frozen=True)
+class Batch(Places):
+    """Whole records, in stream order.
+
+    Attributes:
+        data: the records' bytes.
+        base: stream position (uncompressed bytes read so far) of the first byte.
+    """
+
+    data: bytes
+    base: int
 
 
 class Joiner:
@@ -135,10 +193,10 @@ class Joiner:
         kept = [(p, o) for p, o in zip(self._positions, self._offsets, strict=True) if p > self._base + cut]
         positions = [p for p in self._positions if p < self._base + cut]
         batch = Batch(
-            data,
-            self._base,
             np.array([*positions, border], np.int64),
             [*self._offsets[: len(positions)], offset],
+            data,
+            self._base,
         )
         self._pieces = [rest] if rest else []
         self._positions = [border, *(p for p, _ in kept)] if rest else []

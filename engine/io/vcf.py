@@ -26,7 +26,7 @@ from engine.io.file_index import Chunk, clip_chunks, find_index, load_index, reg
 from engine.io.planning import Planner, as_data_error, check_contigs, check_shard
 from engine.io.regions import MAX_POS, Region, RegionSet
 from engine.io.source import RawRecord, Scan, Shard
-from engine.io.streams import Batch, BgzfStorage, OnRaw, PlainStorage, Storage, feed_before, iter_lines
+from engine.io.streams import Batch, BgzfStorage, OnRaw, PlainStorage, SeekableStorage, Storage, feed_before, iter_lines
 
 _COLUMNS = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO".split(b"\t")
 _bad_contig = re.compile(rb"#.*|.*[\s\x00-\x20].*|", re.DOTALL)
@@ -291,7 +291,7 @@ class VcfSource:
         """
         self.path = str(path)
         self._file = Path(path)
-        self._storage: Storage = BgzfStorage() if compressed else PlainStorage()
+        self._storage: SeekableStorage = BgzfStorage() if compressed else PlainStorage()
         if compressed:
             bgzf.check_end_marker(self._file)
         self.header, self._body = _read_header(self._file, self._storage)

@@ -12,9 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +27,11 @@ from engine.io._genotypes import read_genotypes
 from engine.io._vcf_formats import format_about, format_type, read_formats
 from engine.io._vcf_header import Declared, chosen, columns_line, sample_names
 from engine.io._vcf_lines import Lines, Refused
-from engine.io._vcf_plan import ColumnPlanner, with_sites
+from engine.io._vcf_plan import ColumnPlanner, add_stretches, read_stretch
 from engine.io.bcf import BcfSource
 from engine.io.planning import as_data_error
 from engine.io.source import Plannable, RawRecord, Scan, Shard
-from engine.io.streams import OnRaw, PlainStorage, feed_before, iter_lines
+from engine.io.streams import Mapper, PlainStorage, feed_before, iter_lines
 from engine.io.variants import open_variants
 from engine.io.vcf import VcfSource
 from schemas import states, tables
@@ -40,6 +39,7 @@ from schemas import states, tables
 BATCH_BYTES = 2 << 20
 """Text parsed at a time: enough that calls into native code count little, few enough that arrays stay in cache."""
 
+_STRETCH_BYTES = 4 << 20
 _MAX_TEXT = 1000
 _BCF_RECORDS = 1000
 
@@ -107,12 +107,12 @@ class ColumnSource(Plannable, Protocol):
         ...
 
 
-def open_columns(path: str | Path, *, threads: int = 1) -> ColumnSource:
+def open_columns(path: str | Path, *, each: Mapper = map) -> ColumnSource:
     """Open a VCF, BGZF or plain, or a BCF, told by its content.
 
     Args:
         path: a local file.
-        threads: threads that inflate and look for sites while the plan of a VCF is cut.
+        each: maps over stretches of a VCF while its plan is cut; no byte depends on it.
 
     Raises:
         InputError: neither, or cut.
@@ -120,7 +120,7 @@ def open_columns(path: str | Path, *, threads: int = 1) -> ColumnSource:
     source = open_variants(path)
     if isinstance(source, VcfSource):
         with Path(path).open("rb") as stream:
-            return VcfColumns(path, compressed=bgzf.is_gzip(stream.read(2)), threads=threads)
+            return VcfColumns(path, compressed=bgzf.is_gzip(stream.read(2)), each=each)
     if isinstance(source, BcfSource):
         return BcfColumns(path)
     raise InputError("the input is no VCF or BCF", where=str(path), fix="give the VCF that the table was made from")
@@ -200,11 +200,11 @@ class BcfColumns(BcfSource):
 class VcfColumns(VcfSource):
     """A VCF whose plan is cut by array, and whose shards are read as columns."""
 
-    def __init__(self, path: str | Path, *, compressed: bool, threads: int = 1) -> None:
+    def __init__(self, path: str | Path, *, compressed: bool, each: Mapper = map) -> None:
         """See `VcfSource`."""
         super().__init__(path, compressed=compressed)
         self.samples = sample_names(self.header)
-        self._threads = threads
+        self._each = each
 
     def columns(self, *, infos: Sequence[str] = (), genotypes: bool = False, formats: Sequence[str] = ()) -> Columns:
         """See `choose_columns`."""
@@ -231,10 +231,9 @@ class VcfColumns(VcfSource):
         )
         digest = hashlib.sha256()
         feed_before(self._file, self._storage.whole_before(self._body), digest.update)
-        with ThreadPoolExecutor(self._threads) if self._threads > 1 else nullcontext() as pool:
-            batches = iter_lines(self._blocks(digest.update, pool), batch_bytes=BATCH_BYTES)
-            for batch, sites in with_sites(batches, self._num_columns, pool):
-                planner.add_batch(batch, sites)
+        spans = self._storage.stretches(self._file, self._body, size=_STRETCH_BYTES, on_raw=digest.update)
+        read = partial(read_stretch, path=self._file, storage=self._storage, num_columns=self._num_columns)
+        add_stretches(planner, self._each(read, spans), self._num_columns)
         return planner.finish(digest.hexdigest(), self._scan_notes())
 
     def _scan_notes(self) -> list[str]:
@@ -242,11 +241,6 @@ class VcfColumns(VcfSource):
             stream.seek(-1, os.SEEK_END)
             ended = not isinstance(self._storage, PlainStorage) or stream.read() == b"\n"
         return [*self._notes, *([] if ended else ["the last line has no line end; the file may be cut"])]
-
-    def _blocks(self, on_raw: OnRaw, pool: Executor | None) -> Iterator[bgzf.Block]:
-        if isinstance(self._storage, PlainStorage):
-            return self._storage.blocks(self._file, self._body, on_raw=on_raw)
-        return bgzf.read_blocks(self._file, self._body, on_raw=on_raw, pool=pool)
 
     def read_sites(self, shard: Shard, columns: Columns) -> Sites:
         """See `ColumnSource.read_sites`."""

@@ -22,7 +22,7 @@ from engine.runtime.receipts import FileEntry, Receipt, Totals, receipts_from_ta
 from engine.runtime.run import Run, RunOutcome, noted_versions
 from engine.storage import faults
 from engine.storage.checksums import crc32c, crc32c_of_file
-from engine.storage.store import Store
+from engine.storage.store import Store, open_store
 from schemas import tables
 
 MANIFEST_FORMAT = 1
@@ -37,6 +37,20 @@ class Report:
     content: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class PartFile:
+    """The data table of a finished part, read wherever it is needed; picklable."""
+
+    uri: str
+    name: str
+    crc32c: int
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Its rows, of these columns or all, the file's checksum checked before it is decoded."""
+        with open_store(self.uri).opened(self.name) as path:
+            return parquet.read_table(path, columns, crc32c=self.crc32c)
+
+
 class Parts:
     """Checked access to the finished parts of a run, in shard order."""
 
@@ -46,11 +60,13 @@ class Parts:
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Data tables one at a time, of these columns or all, each file's checksum checked before it is decoded."""
-        for receipt in self._receipts:
-            name = layout.data_part(receipt.shard)
-            with self._store.opened(name) as path:
-                table = parquet.read_table(path, columns, crc32c=receipt.files[name].crc32c)
-            yield table
+        for file in self.files():
+            yield file.read(columns)
+
+    def files(self) -> list[PartFile]:
+        """The data tables' files."""
+        names = [(layout.data_part(receipt.shard), receipt) for receipt in self._receipts]
+        return [PartFile(self._store.uri, name, receipt.files[name].crc32c) for name, receipt in names]
 
     def check_rejects(self) -> None:
         """No result is made from rejects, so nothing else would see damage before the commit seals them.

@@ -1,4 +1,4 @@
-"""The bodies of the in-process executor's processes: a reader beside model processes.
+"""The bodies of processes on this machine: a reader beside model processes, and one that maps.
 
 Messages are tuples sent over one pipe per process. A closed pipe means that the driver is gone: leave quietly.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 from engine.errors import ReplisomeError, SystemFailure
 from engine.io.source import Shard
+from engine.runtime.memory import keep_freed_memory
 from engine.runtime.parts import PartPublisher
 from engine.runtime.stages import Stages
 from engine.storage import faults
@@ -26,6 +27,7 @@ from engine.storage.store import full_disk
 # Equal bytes are promised for one intra-op thread; the libraries read these names once, at import.
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 READY, DONE, FAILED = "ready", "done", "failed"
+FUNCTION, ITEM = "function", "item"
 
 
 def reader_main(pipe: Connection, stages: Stages) -> None:
@@ -61,6 +63,29 @@ def scorer_main(pipe: Connection, stages: Stages, publisher: PartPublisher) -> N
             pipe.send((DONE, shard.shard, receipt))
 
 
+def map_main(pipe: Connection, function: bytes) -> None:
+    """Receive (ITEM, (number, item)), send (DONE, number, result); (FUNCTION, pickled) gives another function."""
+    _ignore_interrupt()
+    keep_freed_memory()
+    inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive_messages, args=(pipe, inbox), daemon=True).start()
+    call = _opened(pipe, lambda: pickle.loads(function))
+    with _until_driver_is_gone():
+        while True:
+            kind, content = pickle.loads(inbox.get())
+            if kind == FUNCTION:
+                call = pickle.loads(content)
+                continue
+            number, item = content
+            try:
+                faults.reach("mapping")
+                result = call(item)
+            except Exception as error:
+                pipe.send((FAILED, number, portable(error, None)))
+                continue
+            pipe.send((DONE, number, result))
+
+
 def _opened(pipe: Connection, opening: Callable[[], Callable[[Any], Any]]) -> Callable[[Any], Any]:
     """Open a stage and say so; what goes wrong here is told like what goes wrong later."""
     with _until_driver_is_gone():
@@ -91,6 +116,17 @@ def _receive(pipe: Connection, inbox: queue.SimpleQueue[tuple[Shard, bytes] | No
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:  # out of memory, say: without this thread the process would wait for ever
+        os._exit(1)
+
+
+def _receive_messages(pipe: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
+    """As `_receive`, of single messages; the driver's end comes as the end of the file."""
+    try:
+        while True:
+            inbox.put(pipe.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(0)
+    except BaseException:
         os._exit(1)
 
 

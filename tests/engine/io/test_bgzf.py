@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import random
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pysam
@@ -56,14 +55,12 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return path, content
 
 
-def test_threads_give_the_same_blocks_in_the_same_order(numbers: tuple[Path, bytes]) -> None:
-    alone: list[bytes] = []
-    many: list[bytes] = []
-    one = list(bgzf.read_blocks(numbers[0], on_raw=alone.append))
-    with ThreadPoolExecutor(3) as pool:
-        assert list(bgzf.read_blocks(numbers[0], on_raw=many.append, pool=pool)) == one
-    assert many == alone
-    assert b"".join(many) == numbers[0].read_bytes()
+def test_a_reader_is_handed_the_bytes_of_the_file(numbers: tuple[Path, bytes]) -> None:
+    seen: list[bytes] = []
+    blocks = list(bgzf.read_blocks(numbers[0], on_raw=seen.append))
+    assert b"".join(seen) == numbers[0].read_bytes()
+    assert [raw for _, raw in bgzf.raw_blocks(numbers[0], 0)] == seen
+    assert [bgzf.told_size(raw) for raw in seen] == [len(data) for _, data, _ in blocks]
 
 
 def test_what_the_fast_library_does_not_inflate_zlib_judges(numbers, tmp_path, monkeypatch) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import subprocess
 import tempfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DataError, InputError
-from engine.io import bgzf
+from engine.io import bgzf, streams, vcf_columns
 from engine.io.source import Scan
 from engine.io.vcf_columns import Columns, ColumnSource, Sites, open_columns, parse_batch
 from schemas import states
@@ -170,12 +174,44 @@ def test_any_cut_gives_the_same_rows(size, per_shard) -> None:
     ]
 
 
-def test_threads_change_no_plan(tmp_path: Path) -> None:
-    source = open_text(tmp_path, vcf_text.file_text(many_lines(4000), NUM_SAMPLES))
-    plan = source.scan(records_per_shard=300, bytes_per_shard=1 << 14)
-    threaded = open_columns(source.path, threads=3).scan(records_per_shard=300, bytes_per_shard=1 << 14)
-    assert (plan.shards, plan.digest, plan.contigs) == (threaded.shards, threaded.digest, threaded.contigs)
-    assert len(plan.shards) > 10
+@given(
+    sizes=st.lists(st.integers(17, 90), min_size=1, max_size=12),
+    lengths=st.lists(st.sampled_from([0, 1, 7, 40, 200]), min_size=1, max_size=25),
+    stretch=st.sampled_from([1, 50, 200, 1000]),
+    compress=st.booleans(),
+    ended=st.booleans(),
+)
+def test_stretches_and_blocks_change_no_plan(sizes, lengths, stretch, compress, ended) -> None:
+    """Lines that lie in several blocks and stretches, and in the header's; a last line with and without its end."""
+    lines = [
+        f"chr{1 + number // 9}\t{100 + number}\t{'x' * length or '.'}\tA\tC\t.\t.\tDP={number}\tGT"
+        + "\t0/1" * NUM_SAMPLES
+        for number, length in enumerate(lengths)
+    ]
+    text = vcf_text.file_text(lines, NUM_SAMPLES)
+    text = text if ended else text[:-1]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "in.vcf"
+        if compress:
+            borders = [*itertools.accumulate(itertools.islice(itertools.cycle(sizes), len(text)), initial=0)]
+            pieces = [text[begin:end] for begin, end in itertools.pairwise(borders) if begin < len(text)]
+            path.write_bytes(b"".join(map(bgzf.compress, pieces)) + bgzf.EOF)
+        else:
+            path.write_bytes(text)
+            patch.setattr(streams, "_PLAIN_BYTES", sizes[0])
+        patch.setattr(vcf_columns, "_STRETCH_BYTES", stretch)
+        source = open_columns(path)
+        columns = source.columns(infos=("DP",), genotypes=True)
+        rows, scan = read_all(source, columns, records_per_shard=3)
+        patch.setattr(vcf_columns, "_STRETCH_BYTES", 1 << 20)
+        whole = source.scan(records_per_shard=3, bytes_per_shard=1 << 20)
+        assert [replace(one, begin=0, end=0) for one in whole.shards] == [
+            replace(one, begin=0, end=0) for one in scan.shards
+        ]
+        assert scan.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [row["info_DP"] for row in rows] == list(range(len(lines)))
+    assert scan.contigs == dict(Counter(f"chr{1 + number // 9}" for number in range(len(lines))))
+    assert [shard.num_records for shard in scan.shards[:-1]] == [3] * (len(scan.shards) - 1)
 
 
 def test_a_line_longer_than_a_batch(tmp_path: Path) -> None:
@@ -291,13 +327,12 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
         open_columns(tmp_path / "torn.vcf.gz").scan(records_per_shard=10, bytes_per_shard=1 << 20)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_flipped_bit_is_refused(tmp_path: Path, threads) -> None:
+def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     data = bytearray(bgzf.compress(vcf_text.file_text(many_lines(3000), NUM_SAMPLES)) + bgzf.EOF)
     data[len(data) // 2] ^= 4
     (tmp_path / "x.vcf.gz").write_bytes(data)
     with pytest.raises(InputError, match="corrupt"):
-        open_columns(tmp_path / "x.vcf.gz", threads=threads).scan(records_per_shard=10, bytes_per_shard=1 << 20)
+        open_columns(tmp_path / "x.vcf.gz").scan(records_per_shard=10, bytes_per_shard=1 << 20)
 
 
 def test_a_changed_file_is_told(tmp_path: Path) -> None:

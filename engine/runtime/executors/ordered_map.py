@@ -1,0 +1,161 @@
+"""`map` over processes of this machine: results in the order of the items, whoever made them.
+
+For passes of the driver that are heavy and no shard's own: cutting a plan, joining parts into one result. The items of
+a process that dies are done again by another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import Any, TypeAlias, TypeVar
+
+from engine.io.streams import Mapper
+from engine.runtime.executors import _spawn, worker
+from engine.storage import faults
+
+PATIENCE_S = 0.2
+"""What it takes to start processes."""
+
+_AHEAD = 2
+"""Items a process may hold: the next one lies there when one is done."""
+
+_HELD_BACK = 2
+"""Results a process may be ahead of the one that is waited for."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_Spawned: TypeAlias = _spawn.Member[tuple[int, Any]]
+
+
+@contextmanager
+def ordered_map(workers: int, *, patience_s: float = PATIENCE_S) -> Iterator[Mapper]:
+    """What maps over `workers` processes; with one, Python's own map.
+
+    Functions and items must be picklable, and functions the same whoever calls them. An exception of a function ends
+    the map. Memory holds a few items and results for each process.
+
+    Args:
+        workers: how many.
+        patience_s: seconds of work in this process before others are started: most inputs are small.
+
+    Raises:
+        SystemFailure: processes died three times over the same item.
+    """
+    if workers == 1:
+        yield map
+        return
+    crew = _Crew(workers, patience_s)
+    try:
+        yield crew.map
+    finally:
+        crew.end()
+
+
+class _Crew:
+    def __init__(self, workers: int, patience_s: float) -> None:
+        self._workers = workers
+        self._patience_s = patience_s
+        self._members: list[_Spawned] = []
+        self._function = b""
+        self._deaths: Counter[int] = Counter()
+        self._waiting: deque[tuple[int, Any]] = deque()
+
+    def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
+        """See `ordered_map`."""
+        numbered, num_done = enumerate(items), 0
+        if not self._members:
+            began = time.monotonic()
+            while time.monotonic() < began + self._patience_s:
+                for _, item in itertools.islice(numbered, 1):
+                    yield function(item)
+                    num_done += 1
+                    break
+                else:
+                    return
+        self._function = pickle.dumps(function)
+        self._deaths.clear()
+        if self._members:
+            for member in self._members:
+                self._send(member, pickle.dumps((worker.FUNCTION, self._function)))
+        else:
+            self._members = [self._start() for _ in range(self._workers)]
+        whole = False
+        try:
+            yield from self._results(numbered, num_done)
+            whole = True
+        finally:
+            if not whole:  # somebody has work left that nobody waits for
+                self.end()
+
+    def _results(self, items: Iterator[tuple[int, Any]], first: int) -> Iterator[Any]:
+        done: dict[int, Any] = {}
+        for due in itertools.count(first):
+            while due not in done:
+                self._feed(items, most=due + self._workers * (_AHEAD + _HELD_BACK))
+                busy: dict[Any, _Spawned] = {member.pipe: member for member in self._members if member.held}
+                if not busy:
+                    return
+                for pipe in wait(list(busy)):
+                    self._hear(busy[pipe], done)
+            yield done.pop(due)
+
+    def _feed(self, items: Iterator[tuple[int, Any]], *, most: int) -> None:
+        """Give items out, those before `most`; whoever has least gets the next."""
+        for num_held in range(_AHEAD):
+            for member in [one for one in self._members if len(one.held) == num_held]:
+                if not self._waiting:
+                    self._waiting.extend(itertools.islice(items, 1))
+                if not self._waiting or self._waiting[0][0] >= most:
+                    return
+                member.held.append(self._waiting.popleft())
+                self._send(member, pickle.dumps((worker.ITEM, member.held[-1])))
+
+    def _hear(self, member: _Spawned, done: dict[int, Any]) -> None:
+        try:
+            kind, number, content = member.pipe.recv()
+        except (EOFError, OSError):
+            self._replace(member)
+            return
+        if kind == worker.READY:
+            member.ready = True
+        elif kind == worker.FAILED:
+            error, trace = content
+            error.add_note(trace)
+            raise error
+        else:
+            assert member.held.popleft()[0] == number
+            done[number] = content
+            faults.reach("mapped")
+
+    def _replace(self, member: _Spawned) -> None:
+        """A process died: its items are given out again, first of all."""
+        member.process.join()
+        first = member.held[0][0]
+        self._deaths[first] += 1
+        if self._deaths[first] >= _spawn.MAX_DEATHS or not member.ready:
+            raise member.failure(self._deaths[first], "a pass of the driver")
+        self._waiting.extendleft(reversed(member.held))
+        member.pipe.close()
+        self._members[self._members.index(member)] = self._start()
+
+    def _start(self) -> _Spawned:
+        return _spawn.start(worker.map_main, (self._function,), "helper")
+
+    def _send(self, member: _Spawned, message: bytes) -> None:
+        try:
+            member.pipe.send_bytes(message)
+        except OSError:
+            return  # its end of file is heard by the next wait
+
+    def end(self) -> None:
+        """End all processes."""
+        for member in self._members:
+            member.end()
+        self._members = []
+        self._waiting.clear()
