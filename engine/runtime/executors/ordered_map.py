@@ -10,7 +10,7 @@ import itertools
 import pickle
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any, TypeAlias, TypeVar
@@ -19,8 +19,8 @@ from engine.io.streams import Mapper
 from engine.runtime.executors import _spawn, worker
 from engine.storage import faults
 
-PATIENCE_S = 0.2
-"""What it takes to start processes."""
+PATIENCE_S = 0.05
+"""Less than it takes to start a process."""
 
 _AHEAD = 2
 """Items a process may hold: the next one lies there when one is done."""
@@ -42,7 +42,8 @@ def ordered_map(workers: int, *, patience_s: float = PATIENCE_S) -> Iterator[Map
 
     Args:
         workers: how many.
-        patience_s: seconds of work in this process before others are started: most inputs are small.
+        patience_s: seconds of work in this process before others are started, as most inputs are small; it goes on
+            until the first of them is there. With 0 nothing is done here.
 
     Raises:
         SystemFailure: processes died three times over the same item.
@@ -69,29 +70,37 @@ class _Crew:
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
         """See `ordered_map`."""
         numbered, num_done = enumerate(items), 0
-        if not self._members:
-            began = time.monotonic()
-            while time.monotonic() < began + self._patience_s:
-                for _, item in itertools.islice(numbered, 1):
-                    yield function(item)
-                    num_done += 1
-                    break
-                else:
-                    return
         self._function = pickle.dumps(function)
         self._deaths.clear()
-        if self._members:
-            for member in self._members:
-                self._send(member, pickle.dumps((worker.FUNCTION, self._function)))
-        else:
-            self._members = [self._start() for _ in range(self._workers)]
         whole = False
         try:
+            if self._members:
+                for member in self._members:
+                    self._send(member, pickle.dumps((worker.FUNCTION, self._function)))
+            else:
+                num_done = yield from self._until_started(function, numbered)
             yield from self._results(numbered, num_done)
             whole = True
         finally:
             if not whole:  # somebody has work left that nobody waits for
                 self.end()
+
+    def _until_started(
+        self, function: Callable[[_Item], _Result], items: Iterator[tuple[int, _Item]]
+    ) -> Generator[_Result, None, int]:
+        """Do the first items here, at last while processes start; how many that were."""
+        num_done, start_at = 0, time.monotonic() + self._patience_s
+        if not self._patience_s:
+            self._members = [self._start() for _ in range(self._workers)]
+            return num_done
+        for _, item in items:
+            yield function(item)
+            num_done += 1
+            if not self._members and time.monotonic() >= start_at:
+                self._members = [self._start() for _ in range(self._workers)]
+            if self._members and wait([member.pipe for member in self._members], timeout=0):
+                break
+        return num_done
 
     def _results(self, items: Iterator[tuple[int, Any]], first: int) -> Iterator[Any]:
         done: dict[int, Any] = {}
