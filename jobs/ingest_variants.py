@@ -11,6 +11,7 @@ from engine.io.streams import Mapper
 from engine.io.vcf_columns import Columns, ColumnSource, open_columns
 from engine.runtime.commit import commit, finished_outcome
 from engine.runtime.executors.ordered_map import ordered_map
+from engine.runtime.executors.processes import Processes
 from engine.runtime.inputs import local_input
 from engine.runtime.install import check_installation
 from engine.runtime.memory import keep_freed_memory
@@ -27,7 +28,8 @@ def run(spec: IngestVariantsSpec, context: RunContext) -> RunOutcome:
     Raises:
         ReplisomeError: in one sentence; its `exit_code` is the command's.
     """
-    with open_run(spec.output, job=variants.JOB, context=context) as run, ordered_map(_workers(spec)) as each:
+    with open_run(spec.output, job=variants.JOB, context=context) as run, Processes() as processes:
+        each = ordered_map(processes, _workers(spec))
         source, columns = _planned(spec, run, each)
         if run.finished():
             return _told(finished_outcome(run))
@@ -41,6 +43,7 @@ def run(spec: IngestVariantsSpec, context: RunContext) -> RunOutcome:
                 address=spec.execution.address or "local",
             ),
             max_reject_fraction=spec.max_reject_fraction,
+            processes=processes,
         )
         finish = variants.finish(run, source, columns, each=each)
         report = variants.report(run, source, columns, command=context.command)
@@ -49,8 +52,8 @@ def run(spec: IngestVariantsSpec, context: RunContext) -> RunOutcome:
 
 def plan(spec: IngestVariantsSpec, context: RunContext) -> list[PlanLine]:
     """Cut or take up the plan, and say for each shard whether it would run."""
-    with open_run(spec.output, job=variants.JOB, context=context) as run, ordered_map(_workers(spec)) as each:
-        _planned(spec, run, each, only_look=True)
+    with open_run(spec.output, job=variants.JOB, context=context) as run, Processes() as processes:
+        _planned(spec, run, ordered_map(processes, _workers(spec)), only_look=True)
         return run.lines()
 
 

@@ -112,7 +112,7 @@ def finish(
             return {}
         sink = _Below(STORE, store)
         write_store(sink, _store_facts(run, source, columns), parts.files(), each=each)
-        return dict.fromkeys(sink.names, -1)
+        return dict.fromkeys(sorted(sink.names), -1)
 
     return write
 

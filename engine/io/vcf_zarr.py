@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,7 @@ _TAKEN = {
     "FORMAT": ("genotype", "genotype_mask", "genotype_phased"),
 }
 _REGION_FIELDS = 6
+_FINISHERS = 4
 _is_name = re.compile(r"[^/\\\s\x00-\x1f]+").fullmatch
 
 
@@ -81,9 +83,12 @@ def write_store(sink: Sink, facts: StoreFacts, parts: Sequence[TablePart], *, ea
             for name, chunks in rows.chunks.items():
                 writers[name].append(chunks, rows.num_rows)
             regions += [[number, *entry] for entry in rows.regions]
-        for writer in writers.values():
-            writer.finish()
-    _write_small(sink, facts, filters, regions)
+        ends = [writer.finish for writer in writers.values()]
+        ends += [partial(_write_small, sink, array) for array in _small_arrays(facts, filters, regions)]
+        # Each waits for the disk: several at once wait little longer than one.
+        with ThreadPoolExecutor(_FINISHERS) as pool:
+            for done in [pool.submit(end) for end in ends]:
+                done.result()
     attributes = {"vcf_zarr_version": VERSION, "source": "replisome", "vcf_header": facts.header}
     sink.put("zarr.json", json_text({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
 
@@ -174,24 +179,35 @@ def _region_entries(rows: pa.Table, contigs: pa.Array) -> list[list[int]]:
     ]
 
 
-def _write_small(sink: Sink, facts: StoreFacts, filters: Mapping[str, str], regions: list[list[int]]) -> None:
-    """The arrays that are not along variants, each one chunk."""
+@dataclass(frozen=True)
+class _Small:
+    """An array that is not along variants: one chunk."""
 
-    def write(name: str, kind: str, dimensions: tuple[str, ...], block: Block, fill: Any) -> None:
-        rows = len(block)
-        row_shape = () if isinstance(block, pa.Array) else block.shape[1:]
-        spec = ArraySpec(name, kind, dimensions, row_shape, (max(1, rows), *row_shape), 1, fill)
-        writer = ArrayWriter(spec, sink)
-        if rows:
-            writer.append(encode_chunks(spec, block, rows), rows)
-        writer.finish()
+    name: str
+    data_type: str
+    dimensions: tuple[str, ...]
+    values: Block
+    fill: Any
 
-    write("sample_id", "string", ("samples",), pa.array(facts.samples, pa.string()), "")
-    write("contig_id", "string", ("contigs",), pa.array(list(facts.contigs), pa.string()), "")
+
+def _small_arrays(facts: StoreFacts, filters: Mapping[str, str], regions: list[list[int]]) -> Iterator[_Small]:
+    yield _Small("sample_id", "string", ("samples",), pa.array(facts.samples, pa.string()), "")
+    yield _Small("contig_id", "string", ("contigs",), pa.array(list(facts.contigs), pa.string()), "")
     if facts.contigs and all(facts.contigs.values()):
         lengths = np.array([length or 0 for length in facts.contigs.values()], np.int64)
-        write("contig_length", "int64", ("contigs",), lengths, -1)
-    write("filter_id", "string", ("filters",), pa.array(list(filters), pa.string()), "")
-    write("filter_description", "string", ("filters",), pa.array(list(filters.values()), pa.string()), "")
+        yield _Small("contig_length", "int64", ("contigs",), lengths, -1)
+    yield _Small("filter_id", "string", ("filters",), pa.array(list(filters), pa.string()), "")
+    yield _Small("filter_description", "string", ("filters",), pa.array(list(filters.values()), pa.string()), "")
     index = np.array(regions, np.int32).reshape(-1, _REGION_FIELDS)
-    write("region_index", "int32", ("region_index_values", "region_index_fields"), index, -1)
+    yield _Small("region_index", "int32", ("region_index_values", "region_index_fields"), index, -1)
+
+
+def _write_small(sink: Sink, array: _Small) -> None:
+    rows = len(array.values)
+    row_shape = () if isinstance(array.values, pa.Array) else array.values.shape[1:]
+    chunk = (max(1, rows), *row_shape)
+    spec = ArraySpec(array.name, array.data_type, array.dimensions, row_shape, chunk, 1, array.fill)
+    with closing(ArrayWriter(spec, sink)) as writer:
+        if rows:
+            writer.append(encode_chunks(spec, array.values, rows), rows)
+        writer.finish()

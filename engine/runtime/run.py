@@ -20,12 +20,16 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import __version__
-from engine.errors import DataError, InputError, RejectLimitError, ReplisomeError
+from engine.errors import DataError, InputError, ReplisomeError
 from engine.io.source import Plannable, RawRecord, Scan, Shard
 from engine.runtime import layout
+from engine.runtime._input_stat import one_or_all, paths_of, stat_of
+from engine.runtime._key_differences import refuse_other_key
+from engine.runtime._reject_limit import RejectLimit
+from engine.runtime._run_log import open_log
 from engine.runtime.lock import RunLock
 from engine.runtime.parts import PartPublisher
 from engine.runtime.plan import read_plan, write_plan
@@ -34,10 +38,11 @@ from engine.runtime.receipts import Receipt, ReceiptBook, Totals
 from engine.runtime.stages import Stages
 from engine.storage import faults
 from engine.storage.store import Store, full_disk, open_store
-from schemas import states
+
+if TYPE_CHECKING:
+    from engine.runtime.executors.processes import Processes
 
 RUN_FORMAT = 1
-_SHOWN = 60
 _NOTED_VERSIONS = ("numpy", "pyarrow", "torch", "pysam", "ray")
 
 
@@ -131,7 +136,7 @@ class Run:
         self._frozen = None if self.context.force else _read_run(self.store)
         if self._frozen is not None and self._take_up(source):
             return
-        began, before = time.monotonic(), _stat_of(source)
+        began, before = time.monotonic(), stat_of(source)
         scan = source.scan(
             records_per_shard=records_per_shard,
             bytes_per_shard=bytes_per_shard,
@@ -141,7 +146,7 @@ class Run:
         self.timings["plan_s"] = time.monotonic() - began
         for note in scan.notes:
             self.warn(note)
-        if _stat_of(source) != before:
+        if stat_of(source) != before:
             raise InputError("the input changed while it was read", where=source.path, fix="run again once it is whole")
         self._adopt(scan, source)
 
@@ -149,7 +154,7 @@ class Run:
         """True if the input's size, times and inode are those that run.json saw: its plan and digest then stand."""
         assert self._frozen is not None
         seen = self._frozen["input"]
-        now = _stat_of(source)
+        now = stat_of(source)
         if now != {name: seen[name] for name in now}:
             return False
         self.shards = read_plan(self.store, crc32c=self._frozen["plan_crc32c"])
@@ -167,7 +172,7 @@ class Run:
         self.contigs = dict(scan.contigs)
         self.num_records = scan.num_records
         self.input_digest = scan.digest
-        self._inputs = {"path": _one_or_all(_paths(source)), "digest": scan.digest, **_stat_of(source)}
+        self._inputs = {"path": one_or_all(paths_of(source)), "digest": scan.digest, **stat_of(source)}
 
     def warn(self, sentence: str) -> None:
         """Into the log, and before the user's eyes unless all progress is off."""
@@ -210,7 +215,7 @@ class Run:
         whole = {**key, **own}
         self._key = json.loads(layout.canonical_json(whole))  # as run.json gives it back: tuples and lists are one
         if self._frozen is not None:
-            _refuse_other_key(self.store, self._frozen["key"], self._key)
+            refuse_other_key(self.store, self._frozen["key"], self._key)
             self.book.load()
             return
         if only_look:
@@ -299,8 +304,9 @@ class Run:
         schema_version: int,
         execution: Execution,
         max_reject_fraction: float,
+        processes: Processes | None = None,
     ) -> None:
-        """Run every shard that has no receipt.
+        """Run every shard that has no receipt, in-process by the processes that are there, if any are given.
 
         Raises:
             RejectLimitError: more rows were rejected than allowed; what is done is kept.
@@ -313,7 +319,7 @@ class Run:
         progress = Progress(
             self.context.progress, total=self.num_records, done=done.records_in, rejected=rejected_before
         )
-        limit = _RejectLimit(max_reject_fraction, self.num_records, done)
+        limit = RejectLimit(max_reject_fraction, self.num_records, done)
 
         def on_receipt(receipt: Receipt) -> None:
             self.book.add(receipt)
@@ -322,14 +328,22 @@ class Run:
             limit.add(receipt)
             faults.reach("between-parts")
 
-        began, cpu = time.monotonic(), _cpu_seconds()
+        began, cpu = time.monotonic(), _cpu_seconds(processes)
         try:
             limit.check()
-            _dispatch(stages, pending, publisher, execution=execution, on_receipt=on_receipt, on_wait=progress.show)
+            _dispatch(
+                stages,
+                pending,
+                publisher,
+                execution=execution,
+                processes=processes,
+                on_receipt=on_receipt,
+                on_wait=progress.show,
+            )
         finally:
             self.book.flush()
         self.timings["execute_s"] = time.monotonic() - began
-        self.timings["cpu_s"] = _cpu_seconds() - cpu
+        self.timings["cpu_s"] = _cpu_seconds(processes) - cpu
         self.timings["records_run"] = float(sum(shard.num_records for shard in pending))
         progress.show(final=True)
 
@@ -340,6 +354,7 @@ def _dispatch(
     publisher: PartPublisher,
     *,
     execution: Execution,
+    processes: Processes | None,
     on_receipt: Callable[[Receipt], None],
     on_wait: Callable[[], None],
 ) -> None:
@@ -364,40 +379,10 @@ def _dispatch(
         publisher,
         workers=execution.workers,
         num_devices=execution.num_devices,
+        processes=processes,
         on_receipt=on_receipt,
         on_wait=on_wait,
     )
-
-
-class _RejectLimit:
-    """Fails the run as soon as the share of rejected rows can no longer come below the limit."""
-
-    def __init__(self, fraction: float, num_records: int, done: Totals) -> None:
-        self._fraction = fraction
-        self._records = max(num_records, 1)
-        self._rejected = done.states.get("rejected", 0)
-        self._reasons: dict[str, int] = {}
-        self._note(done.reasons)
-
-    def add(self, receipt: Receipt) -> None:
-        self._rejected += receipt.states.get("rejected", 0)
-        self._note(receipt.reasons)
-        self.check()
-
-    def _note(self, reasons: Mapping[str, int]) -> None:
-        for reason, count in reasons.items():
-            if reason not in states.NOT_APPLICABLE_REASONS:
-                self._reasons[reason] = self._reasons.get(reason, 0) + count
-
-    def check(self) -> None:
-        if self._fraction < 1.0 and self._rejected > self._fraction * self._records:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self._reasons.items()))
-            raise RejectLimitError(
-                f"{self._rejected:,} rows rejected of {self._records:,} records, more than the limit of "
-                f"{self._fraction:.2%} ({reasons})",
-                where="max_reject_fraction",
-                fix="rejects/ in the output says why; raise --max-rejects to resume, or give mended input a new output",
-            )
 
 
 @contextmanager
@@ -408,7 +393,7 @@ def open_run(uri: str, *, job: str, context: RunContext) -> Iterator[Run]:
     with nullcontext(RunLock(store)) if finished else RunLock(store) as lock:
         finished = store.exists(layout.MANIFEST) and not context.force  # by a driver we waited for
         path = store.append_log(layout.LOG)
-        log = _open_log(path, quiet=finished)
+        log = open_log(path, quiet=finished)
         if lock.taken_from:
             log.warning("took over from %s, which did not finish", lock.taken_from)
         run = Run(store, job, context, lock, log, path)
@@ -465,28 +450,6 @@ def _leave(run: Run, *, finished: bool) -> None:
             run.store.clear_scratch()
 
 
-class _LogFile(logging.FileHandler):
-    """A log that is silent where it cannot be written: on a full disk the run's own error tells."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Drop the line."""
-
-    def close(self) -> None:
-        with suppress(OSError):
-            super().close()
-
-
-def _open_log(path: Path, *, quiet: bool) -> logging.Logger:
-    """A log of its own; a finished run's log takes no more lines."""
-    handler = logging.NullHandler() if quiet else _LogFile(path, encoding="utf-8")
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    log = logging.Logger("replisome.run", level=logging.INFO)
-    log.addHandler(handler)
-    return log
-
-
 def _read_run(store: Store) -> dict[str, Any] | None:
     try:
         return layout.read_sealed(store, layout.RUN)
@@ -494,69 +457,11 @@ def _read_run(store: Store) -> dict[str, Any] | None:
         return None
 
 
-def _refuse_other_key(store: Store, frozen: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differences = list(_differences(frozen, wanted))
-    if differences:
-        raise InputError(
-            f"this folder holds a run that computes something else: {'; '.join(differences)}",
-            where=store.uri,
-            fix="choose another output, or use --force to replace it",
-        )
-
-
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any], inside: str = "") -> Iterator[str]:
-    """A phrase for each key that differs; of mappings inside, for each of theirs."""
-    for key in sorted({*was, *now}):
-        one, other = was.get(key), now.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from _differences(one, other, f"{inside}{key}.")
-        elif one != other:
-            before, after = _shown(one, other)
-            yield f"{inside}{key} was {before}, now {after}"
-
-
-def _shown(was: Any, now: Any) -> tuple[str, str]:
-    """Two values as texts; of long ones what stands around the first difference."""
-    one, other = str(was), str(now)
-    same = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
-    return _around(one, same), _around(other, same)
-
-
-def _around(text: str, at: int) -> str:
-    if len(text) <= _SHOWN:
-        return text
-    if at < _SHOWN // 2:
-        return f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 5 :]}"
-    begin = min(max(0, at - _SHOWN // 3), len(text) - _SHOWN)
-    end = begin + _SHOWN
-    return f"{'...' if begin else ''}{text[begin:end]}{'...' if end < len(text) else ''}"
-
-
-def _stat_of(source: Plannable) -> dict[str, Any]:
-    """What tells a changed input: of a source that is no set of files, what it says of itself."""
-    own = getattr(source, "stat", None)
-    return _stat(_paths(source)) if own is None else dict(own())
-
-
-def _paths(source: Plannable) -> list[str]:
-    return list(getattr(source, "paths", [source.path]))
-
-
-def _stat(paths: Sequence[str]) -> dict[str, Any]:
-    """What tells a changed file: a copy that keeps size and modification time still has another inode or ctime."""
-    found = [Path(path).stat() for path in paths]
-    names = {"bytes": "st_size", "mtime_ns": "st_mtime_ns", "ctime_ns": "st_ctime_ns", "inode": "st_ino"}
-    return {name: _one_or_all([getattr(stat, key) for stat in found]) for name, key in names.items()}
-
-
-def _one_or_all(values: list[Any]) -> Any:
-    return values[0] if len(values) == 1 else values
-
-
-def _cpu_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+def _cpu_seconds(processes: Processes | None) -> float:
+    """CPU seconds of this process, of its children that have ended, and of those that serve on."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    ended = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return ended + (processes.cpu_seconds() if processes is not None else 0.0)
 
 
 def noted_versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _reached: Counter[str] = Counter()
+_counting = threading.Lock()
 _this_thread = threading.local()
 
 
@@ -40,8 +41,10 @@ def reach(point: str) -> None:
     name, _, nth = place.partition("#")
     if name != point:
         return
-    _reached[point] += 1
-    if _reached[point] != int(nth or 1) or not _first_over_all_processes():
+    with _counting:
+        _reached[point] += 1
+        count = _reached[point]
+    if count != int(nth or 1) or not _first_over_all_processes():
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -56,3 +56,11 @@ def refuse_odd(number: int) -> int:
 
 def inverse(number: int) -> float:
     return 1 / number
+
+
+def busy(seconds: float) -> float:
+    """Compute for so many CPU seconds."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+    return seconds

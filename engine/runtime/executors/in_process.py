@@ -10,12 +10,13 @@ import os
 import pickle
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import wait
 from typing import TypeAlias
 
 from engine.io.source import Shard
-from engine.runtime.executors import _spawn, worker
+from engine.runtime.executors import worker
+from engine.runtime.executors.processes import MAX_DEATHS, Member, Processes
 from engine.runtime.parts import PartPublisher
 from engine.runtime.receipts import Receipt
 from engine.runtime.stages import Stages
@@ -23,7 +24,7 @@ from engine.runtime.stages import Stages
 _AHEAD = 2
 _WORKERS_PER_READER = 4
 
-_Spawned: TypeAlias = _spawn.Member[Shard]
+_Spawned: TypeAlias = Member[Shard]
 
 
 def run(
@@ -33,13 +34,15 @@ def run(
     *,
     workers: int,
     num_devices: int = 0,
+    processes: Processes | None = None,
     on_receipt: Callable[[Receipt], None],
     on_wait: Callable[[], None],
 ) -> None:
     """Run all shards; `on_receipt` is called in the driver as each is finished, in any order.
 
     `on_wait` is called at least every second (heartbeats, progress); either may raise to stop the run. With
-    `num_devices` CUDA devices, worker i sees device i modulo their number, and no other.
+    `num_devices` CUDA devices, worker i sees device i modulo their number, and no other. Where `processes` are given
+    they serve, as far as they go, and are given back.
 
     Raises:
         ReplisomeError: the first error of a stage, or a shard whose process died three times.
@@ -47,9 +50,10 @@ def run(
     if shards:
         num_workers = min(workers, len(shards))
         devices = _devices(num_workers, num_devices) if num_devices else []
-        pool = _Pool(stages, publisher, deque(shards), workers=num_workers, devices=devices)
-        with pool.running():
-            pool.drive(on_receipt, on_wait)
+        with nullcontext(processes) if processes is not None else Processes() as found:
+            pool = _Pool(stages, publisher, deque(shards), found, workers=num_workers, devices=devices)
+            with pool.running():
+                pool.drive(on_receipt, on_wait)
 
 
 class _Pool:
@@ -58,6 +62,7 @@ class _Pool:
         stages: Stages,
         publisher: PartPublisher,
         pending: deque[Shard],
+        processes: Processes,
         *,
         workers: int,
         devices: Sequence[str] = (),
@@ -65,6 +70,7 @@ class _Pool:
         self._stages = stages
         self._publisher = publisher
         self._pending = pending
+        self._processes = processes
         self._left = len(pending)
         self._encoded: deque[tuple[Shard, bytes]] = deque()
         self._deaths: Counter[int] = Counter()
@@ -84,7 +90,7 @@ class _Pool:
             yield
         finally:
             for member in (*self._readers, *self._scorers):
-                member.end()
+                self._processes.let_go(member)
 
     def drive(self, on_receipt: Callable[[Receipt], None], on_wait: Callable[[], None]) -> None:
         """Pass shards to readers, batches to scorers and receipts to the caller until all are done."""
@@ -96,12 +102,12 @@ class _Pool:
             on_wait()
 
     def _start_reader(self) -> _Spawned:
-        return _spawn.start(worker.reader_main, (self._stages,), "reader")
+        return self._processes.start(worker.reader_main, (self._stages,), "reader")
 
     def _start_scorer(self, place: int) -> _Spawned:
         """Each scorer sees one device only, and calls it the first."""
         devices = {"CUDA_VISIBLE_DEVICES": self._devices[place]} if self._devices else {}
-        return _spawn.start(worker.scorer_main, (self._stages, self._publisher), "scorer", variables=devices)
+        return self._processes.start(worker.scorer_main, (self._stages, self._publisher), "scorer", variables=devices)
 
     def _feed(self) -> None:
         """Readers stay `_AHEAD` batches before the scorers, and no further: memory stays bounded.
@@ -175,7 +181,7 @@ class _Pool:
     def _count_death(self, member: _Spawned) -> None:
         first = member.held[0].shard if member.held else -1
         self._deaths[first] += 1
-        if self._deaths[first] >= _spawn.MAX_DEATHS or not member.ready:
+        if self._deaths[first] >= MAX_DEATHS or not member.ready:
             raise member.failure(self._deaths[first], f"shard {first}" if first >= 0 else "before its first shard")
 
 

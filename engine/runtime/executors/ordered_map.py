@@ -11,12 +11,12 @@ import pickle
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any, TypeAlias, TypeVar
 
 from engine.io.streams import Mapper
-from engine.runtime.executors import _spawn, worker
+from engine.runtime.executors import worker
+from engine.runtime.executors.processes import MAX_DEATHS, Member, Processes
 from engine.storage import faults
 
 PATIENCE_S = 0.05
@@ -30,79 +30,88 @@ _HELD_BACK = 2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_Spawned: TypeAlias = _spawn.Member[tuple[int, Any]]
+_Spawned: TypeAlias = Member[tuple[int, Any]]
 
 
-@contextmanager
-def ordered_map(workers: int, *, patience_s: float = PATIENCE_S) -> Iterator[Mapper]:
+def ordered_map(processes: Processes, workers: int, *, patience_s: float = PATIENCE_S) -> Mapper:
     """What maps over `workers` processes; with one, Python's own map.
 
     Functions and items must be picklable, and functions the same whoever calls them. An exception of a function ends
-    the map. Memory holds a few items and results for each process.
+    the map; SystemFailure where processes died three times over the same item. Memory holds a few items and results
+    for each process.
 
     Args:
+        processes: where they come from, and go back to when a map is at its end.
         workers: how many.
         patience_s: seconds of work in this process before others are started, as most inputs are small; it goes on
             until the first of them is there. With 0 nothing is done here.
-
-    Raises:
-        SystemFailure: processes died three times over the same item.
     """
-    if workers == 1:
-        yield map
-        return
-    crew = _Crew(workers, patience_s)
-    try:
-        yield crew.map
-    finally:
-        crew.end()
+    return map if workers == 1 else _OrderedMap(processes, workers, patience_s)
 
 
-class _Crew:
-    def __init__(self, workers: int, patience_s: float) -> None:
+class _OrderedMap:
+    def __init__(self, processes: Processes, workers: int, patience_s: float) -> None:
+        self._processes = processes
         self._workers = workers
         self._patience_s = patience_s
-        self._members: list[_Spawned] = []
-        self._function = b""
-        self._deaths: Counter[int] = Counter()
-        self._waiting: deque[tuple[int, Any]] = deque()
 
-    def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
+    def __call__(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
         """See `ordered_map`."""
-        numbered, num_done = enumerate(items), 0
-        self._function = pickle.dumps(function)
-        self._deaths.clear()
-        whole = False
+        once = _Once(self._processes, self._workers, pickle.dumps(function))
+        numbered = enumerate(items)
         try:
-            if self._members:
-                for member in self._members:
-                    self._send(member, pickle.dumps((worker.FUNCTION, self._function)))
-            else:
-                num_done = yield from self._until_started(function, numbered)
-            yield from self._results(numbered, num_done)
-            whole = True
+            num_done = yield from self._until_started(function, numbered, once)
+            yield from once.results(numbered, num_done)
         finally:
-            if not whole:  # somebody has work left that nobody waits for
-                self.end()
+            once.end()
 
     def _until_started(
-        self, function: Callable[[_Item], _Result], items: Iterator[tuple[int, _Item]]
+        self, function: Callable[[_Item], _Result], items: Iterator[tuple[int, _Item]], once: _Once
     ) -> Generator[_Result, None, int]:
         """Do the first items here, at last while processes start; how many that were."""
         num_done, start_at = 0, time.monotonic() + self._patience_s
         if not self._patience_s:
-            self._members = [self._start() for _ in range(self._workers)]
+            once.start()
             return num_done
         for _, item in items:
             yield function(item)
             num_done += 1
-            if not self._members and time.monotonic() >= start_at:
-                self._members = [self._start() for _ in range(self._workers)]
-            if self._members and wait([member.pipe for member in self._members], timeout=0):
+            if not once.is_started and time.monotonic() >= start_at:
+                once.start()
+            if once.is_heard():
                 break
         return num_done
 
-    def _results(self, items: Iterator[tuple[int, Any]], first: int) -> Iterator[Any]:
+
+class _Once:
+    """One map."""
+
+    def __init__(self, processes: Processes, workers: int, function: bytes) -> None:
+        self._processes = processes
+        self._workers = workers
+        self._function = function
+        self._members: list[_Spawned] = []
+        self._deaths: Counter[int] = Counter()
+        self._waiting: deque[tuple[int, Any]] = deque()
+
+    @property
+    def is_started(self) -> bool:
+        return bool(self._members)
+
+    def start(self) -> None:
+        self._members = [self._start() for _ in range(self._workers)]
+
+    def is_heard(self) -> bool:
+        """Whether a process has something to say."""
+        return bool(wait([member.pipe for member in self._members], timeout=0)) if self._members else False
+
+    def end(self) -> None:
+        """Let go of all processes."""
+        for member in self._members:
+            self._processes.let_go(member)
+        self._members = []
+
+    def results(self, items: Iterator[tuple[int, Any]], first: int) -> Iterator[Any]:
         done: dict[int, Any] = {}
         for due in itertools.count(first):
             while due not in done:
@@ -123,7 +132,7 @@ class _Crew:
                 if not self._waiting or self._waiting[0][0] >= most:
                     return
                 member.held.append(self._waiting.popleft())
-                self._send(member, pickle.dumps((worker.ITEM, member.held[-1])))
+                self._send(member)
 
     def _hear(self, member: _Spawned, done: dict[int, Any]) -> None:
         try:
@@ -147,24 +156,17 @@ class _Crew:
         member.process.join()
         first = member.held[0][0]
         self._deaths[first] += 1
-        if self._deaths[first] >= _spawn.MAX_DEATHS or not member.ready:
+        if self._deaths[first] >= MAX_DEATHS or not member.ready:
             raise member.failure(self._deaths[first], "a pass of the driver")
         self._waiting.extendleft(reversed(member.held))
         member.pipe.close()
         self._members[self._members.index(member)] = self._start()
 
     def _start(self) -> _Spawned:
-        return _spawn.start(worker.map_main, (self._function,), "helper")
+        return self._processes.start(worker.map_main, (self._function,), "helper")
 
-    def _send(self, member: _Spawned, message: bytes) -> None:
+    def _send(self, member: _Spawned) -> None:
         try:
-            member.pipe.send_bytes(message)
+            member.pipe.send(member.held[-1])
         except OSError:
             return  # its end of file is heard by the next wait
-
-    def end(self) -> None:
-        """End all processes."""
-        for member in self._members:
-            member.end()
-        self._members = []
-        self._waiting.clear()

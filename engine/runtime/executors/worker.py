@@ -27,12 +27,19 @@ from engine.storage.store import full_disk
 # Equal bytes are promised for one intra-op thread; the libraries read these names once, at import.
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 READY, DONE, FAILED = "ready", "done", "failed"
-FUNCTION, ITEM = "function", "item"
+
+
+def main(pipe: Connection, body: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Be one thing after another: a body that returns is followed by the one that is sent next."""
+    _ignore_interrupt()
+    with _until_driver_is_gone():
+        while True:
+            body(pipe, *arguments)
+            body, arguments = pipe.recv()
 
 
 def reader_main(pipe: Connection, stages: Stages) -> None:
     """Receive shards, send (DONE, shard id, None) and the pickled batch behind it."""
-    _ignore_interrupt()
     read = _opened(pipe, stages.open_reader)
     with _until_driver_is_gone():
         while (shard := pipe.recv()) is not None:
@@ -47,7 +54,6 @@ def reader_main(pipe: Connection, stages: Stages) -> None:
 
 def scorer_main(pipe: Connection, stages: Stages, publisher: PartPublisher) -> None:
     """Receive shards each followed by its pickled batch; score, publish, send (DONE, shard id, receipt)."""
-    _ignore_interrupt()
     inbox: queue.SimpleQueue[tuple[Shard, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
     score = _opened(pipe, stages.open_scorer)
@@ -64,19 +70,14 @@ def scorer_main(pipe: Connection, stages: Stages, publisher: PartPublisher) -> N
 
 
 def map_main(pipe: Connection, function: bytes) -> None:
-    """Receive (ITEM, (number, item)), send (DONE, number, result); (FUNCTION, pickled) gives another function."""
-    _ignore_interrupt()
+    """Receive (number, item), send (DONE, number, result of the pickled function)."""
     keep_freed_memory()
-    inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_receive_messages, args=(pipe, inbox), daemon=True).start()
+    inbox: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive_items, args=(pipe, inbox), daemon=True).start()
     call = _opened(pipe, lambda: pickle.loads(function))
     with _until_driver_is_gone():
-        while True:
-            kind, content = pickle.loads(inbox.get())
-            if kind == FUNCTION:
-                call = pickle.loads(content)
-                continue
-            number, item = content
+        while (numbered := inbox.get()) is not None:
+            number, item = numbered
             try:
                 faults.reach("mapping")
                 result = call(item)
@@ -119,11 +120,12 @@ def _receive(pipe: Connection, inbox: queue.SimpleQueue[tuple[Shard, bytes] | No
         os._exit(1)
 
 
-def _receive_messages(pipe: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
-    """As `_receive`, of single messages; the driver's end comes as the end of the file."""
+def _receive_items(pipe: Connection, inbox: queue.SimpleQueue[tuple[int, Any] | None]) -> None:
+    """As `_receive`, for single messages."""
     try:
-        while True:
-            inbox.put(pipe.recv_bytes())
+        while (numbered := pipe.recv()) is not None:
+            inbox.put(numbered)
+        inbox.put(None)
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from engine import __version__
 from engine.errors import InputError, SystemFailure
 from engine.io.source import Shard
-from engine.runtime.executors import _spawn, in_process, ray_data
+from engine.runtime.executors import in_process, ray_data
+from engine.runtime.executors.processes import Member, Processes
 from engine.runtime.install import check_installation, check_node
 from engine.runtime.run import Execution
 from tests.toys.number_job import run_numbers
@@ -61,8 +62,8 @@ class _Pipe:
 
 @given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 30))
 def test_no_batch_waits_behind_another_while_a_scorer_is_idle(workers, encoded, pending):
-    pool = in_process._Pool(None, None, deque(_shards(pending)), workers=workers)
-    pool._scorers = [_spawn.Member(None, _Pipe()) for _ in range(workers)]
+    pool = in_process._Pool(None, None, deque(_shards(pending)), Processes(), workers=workers)
+    pool._scorers = [Member(None, _Pipe()) for _ in range(workers)]
     pool._encoded.extend((shard, b"") for shard in _shards(encoded))
     pool._feed()
     held = [len(scorer.held) for scorer in pool._scorers]
