@@ -3,10 +3,16 @@
     python -m benchmarks.loader [--only sequences,images] [--steps 150] [--epochs 3] [--work loader-work]
 
 Sequences and images are made up, pass through ingest-sequences and ingest-images, and are fed to a step that computes
-on one core for 50 ms, as the feeds of training do it: by a reader beside the step in the same process, and by Ray Data.
-"busy" is the share of each epoch's wall time in which the step computed, its first batch included; "samples/s" is the
-feed alone, without a step; "CPU ms" what a batch costs, where no other process helps. The DataLoader shuffles and
-collates, over pyarrow (all rows read once into memory) and over zarr (an image at a time), with no worker and with one.
+on one core for 50 ms, as the feeds of training do it: by a reader beside the step in the same process, and by Ray Data
+in a worker of Ray Train. The DataLoader shuffles and collates, over pyarrow (all rows read once into memory) and over
+zarr (an image at a time), with no worker and with one.
+
+The clock of an epoch has one rule for all feeds: it begins when the loop is ready to step, its network and optimiser
+made, and asks for the epoch's first batch; it ends with the last step. What passes before that, once in a run, is a
+column of its own: "ready" is the time from the opened data set to a loop that is ready, which by Ray is its cluster and
+its workers. "busy" is the share of an epoch's clock in which the step computed; "first wait" how long the first step
+of each epoch waited for its batch; "samples/s" is the feed alone, without a step; "CPU" what all processes of
+the feed and of Ray spent beside the step, for each batch, the first epoch left out.
 
 It wants a machine of two cores with nothing else on them.
 """
@@ -15,14 +21,18 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -32,17 +42,20 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))  # also as `python benchmarks/loader.py`
 
 from engine.io.parquet import write_table
-from engine.runtime.executors.ray_data import cluster
 from engine.runtime.run import RunContext
-from engine.training._batches import Reader
-from engine.training._ray_train import DataFeed
+from engine.training import _ray_train
+from engine.training._crew import Crew
 from engine.training._recipe import Setup
+from engine.training._team import Team
 from engine.training._train_job import prepare
+from engine.training.loop import Training
 from jobs import _spec, ingest_images, ingest_sequences, train_model
 from schemas import tables
 
 QUIET = RunContext(progress="none")
 STEP_S = 0.050
+ALONE = 2
+"""Epochs without a step that give the speed."""
 _A = torch.randn(192, 192)
 CLASSES = ("no", "yes")
 CODES = np.full(256, 4, np.uint8)
@@ -213,19 +226,108 @@ def setup_of(case: Case, folder: Path) -> Setup:
 # ---------------------------------------------------------------- feeds
 
 
-def feeds(case: Case, folder: Path, wanted: str) -> Iterator[tuple[str, Feed]]:
-    """Those whose names hold the word; ours first."""
+def compute() -> None:
+    """A step: matrix products for 50 ms of one core's time."""
+    end = time.thread_time() + STEP_S
+    while time.thread_time() < end:
+        torch.mm(_A, _A)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Attributes:
+    wall_s, compute_s: of the epoch, and of its steps.
+    first_wait_s: until the first batch was there.
+    steps: of the epoch.
+    cpu_s: of all processes, the steps left out.
+    """
+
+    wall_s: float
+    compute_s: float
+    first_wait_s: float
+    steps: int
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Attributes:
+    ready_s: until the loop could step.
+    epochs: with steps.
+    batches_per_s: without.
+    """
+
+    ready_s: float
+    epochs: list[Epoch]
+    batches_per_s: float
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is measured of a feed.
+
+    Attributes:
+        begun: when its making began, by the wall's clock, which processes share.
+        root: the process whose CPU time counts, with that of all below it.
+        epochs: with steps.
+    """
+
+    begun: float
+    root: int
+    epochs: int
+
+    def on(self, feed: Feed) -> Measured:
+        """Run the epochs; one more without a step, and two of which the speed is taken."""
+        ready_s = time.time() - self.begun
+        found = [self._epoch(feed(epoch)) for epoch in range(self.epochs)]
+        _drained(feed(self.epochs))  # what was read ahead of it is no measure
+        begun = time.perf_counter()
+        batches = sum(_drained(feed(self.epochs + 1 + number)) for number in range(ALONE))
+        return Measured(ready_s, found, batches / (time.perf_counter() - begun))
+
+    def _epoch(self, batches: Iterable[Any]) -> Epoch:
+        cpu = self._cpu_s()
+        begun = time.perf_counter()
+        computed, wall, steps, first = 0.0, 0.0, 0, 0.0
+        for _ in batches:
+            before, thread = time.perf_counter(), time.thread_time()
+            first = first or before - begun
+            compute()
+            computed, wall = computed + time.thread_time() - thread, wall + time.perf_counter() - before
+            steps += 1
+        return Epoch(time.perf_counter() - begun, wall, first, steps, self._cpu_s() - cpu - computed)
+
+    def _cpu_s(self) -> float:
+        root, total = psutil.Process(self.root), 0.0
+        for one in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = one.cpu_times()
+                total += times.user + times.system
+        return total
+
+
+def _drained(batches: Iterable[Any]) -> int:
+    return sum(1 for _ in batches)
+
+
+def measured(case: Case, folder: Path, epochs: int, wanted: str) -> Iterator[tuple[str, Measured]]:
+    """Of the feeds whose names hold the word; ours first."""
     setup = setup_of(case, folder)
-    plan = setup.train_plan()
+    # One epoch more than is asked for: reading ahead never ends while it is measured.
+    setup = replace(setup, recipe=replace(setup.recipe, epochs=epochs + ALONE + 2))
     if wanted in READER:
-        reader = Reader(setup.train_loader(), plan, 0, 1)
-        yield READER, lambda epoch: reader(epoch=epoch, first_step=0)
+        watch = Watch(time.time(), os.getpid(), epochs)
+        yield READER, watch.on(_of(Training(setup, Team())))
     if wanted in RAY:
-        with cluster("local"):
-            fed = DataFeed(setup, rank=0, num_workers=1)
-            yield RAY, lambda epoch: fed(epoch=epoch, first_step=0)
+        told: list[dict[str, Any]] = []
+        run = partial(_in_worker, watch=Watch(time.time(), os.getpid(), epochs))
+        _ray_train.train(setup, Crew("ray", 1, feed="ray-data"), on_epoch=told.append, run=run)
+        values = told[0]
+        yield RAY, Measured(**{**values, "epochs": [Epoch(**one) for one in values["epochs"]]})
     for workers, name in ((0, PLAIN), (1, WORKER)):
         if wanted in name:
+            watch = Watch(time.time(), os.getpid(), epochs)
+            Training(setup, Team())
             loader = torch.utils.data.DataLoader(
                 case.dataset(folder),
                 batch_size=case.batch_size,
@@ -235,7 +337,16 @@ def feeds(case: Case, folder: Path, wanted: str) -> Iterator[tuple[str, Feed]]:
                 multiprocessing_context="spawn" if workers else None,
                 persistent_workers=workers > 0,
             )
-            yield name, _Every(loader)
+            yield name, watch.on(_Every(loader))
+
+
+def _of(training: Training) -> Feed:
+    return lambda epoch: training.feed(epoch=epoch, first_step=0)
+
+
+def _in_worker(training: Training, *, watch: Watch) -> None:
+    assert training.on_epoch is not None
+    training.on_epoch(asdict(watch.on(_of(training))))
 
 
 @dataclass(frozen=True)
@@ -248,59 +359,15 @@ class _Every:
         return self.loader
 
 
-def compute() -> None:
-    """A step: matrix products for 50 ms of one core's time."""
-    end = time.thread_time() + STEP_S
-    while time.thread_time() < end:
-        torch.mm(_A, _A)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Of an epoch: share of the time in which the step computed, and mean milliseconds of a step."""
-
-    busy: float
-    step_ms: float
-
-
-def epoch_of(feed: Feed, epoch: int) -> Measured:
-    """Run one."""
-    computed, steps, begun = 0.0, 0, time.perf_counter()
-    for _ in feed(epoch):
-        before = time.perf_counter()
-        compute()
-        computed += time.perf_counter() - before
-        steps += 1
-    return Measured(computed / (time.perf_counter() - begun), 1000 * computed / steps)
-
-
-@dataclass(frozen=True)
-class Alone:
-    """Of an epoch without a step: samples a second, and milliseconds of this process's CPU for each step's batch."""
-
-    samples_per_s: float
-    cpu_ms: float
-
-
-def alone(feed: Feed, epoch: int, samples: int) -> Alone:
-    """Run one."""
-    begun, cpu, steps = time.perf_counter(), time.process_time(), 0
-    for _ in feed(epoch):
-        steps += 1
-    cpu_ms = 1000 * (time.process_time() - cpu) / steps
-    return Alone(samples / (time.perf_counter() - begun), cpu_ms)
-
-
-def lines_of(case: Case, folder: Path, *, samples: int, epochs: int, wanted: str) -> Iterator[str]:
+def line(case: Case, name: str, found: Measured) -> str:
     """Of the table."""
-    for name, feed in feeds(case, folder, wanted):
-        found = [epoch_of(feed, epoch) for epoch in range(epochs)]
-        rate = alone(feed, epochs, samples)
-        busy = ", ".join(f"{100 * one.busy:.1f}" for one in found)
-        steps = ", ".join(f"{one.step_ms:.0f}" for one in found)
-        is_here = name in (READER, PLAIN)  # and no other process works for it
-        cells = [f"{case.name} ({case.told}), {case.batch_size} a step", name, busy, steps]
-        yield f"| {' | '.join(cells)} | {rate.samples_per_s:,.0f} | {f'{rate.cpu_ms:.1f}' if is_here else ''} |"
+    busy = ", ".join(f"{100 * one.compute_s / one.wall_s:.1f}" for one in found.epochs)
+    waits = ", ".join(f"{one.first_wait_s:.2f}" for one in found.epochs)
+    steps = ", ".join(f"{1000 * one.compute_s / one.steps:.0f}" for one in found.epochs)
+    later = found.epochs[1:] or found.epochs
+    cpu_ms = 1000 * sum(one.cpu_s for one in later) / sum(one.steps for one in later)
+    cells = [f"{case.name} ({case.told}), {case.batch_size} a step", name, f"{found.ready_s:.1f}", busy, waits, steps]
+    return f"| {' | '.join(cells)} | {found.batches_per_s * case.batch_size:,.0f} | {cpu_ms:.1f} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -321,13 +388,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             case.make(folder, count + 4)
             write_split(folder, count)
-    print(
-        "| samples | feed | busy by epoch, % | step, ms | samples/s without a step |\n|---|---|---|---|---|", flush=True
-    )
+    columns = "samples | feed | ready, s | busy by epoch, % | first wait, s | step, ms | samples/s without a step"
+    print(f"| {columns} | CPU beside the step, ms a batch |\n|{'---|' * 8}", flush=True)
     for case in chosen:
-        samples = case.batch_size * given.steps
-        for line in lines_of(case, folders[case.name], samples=samples, epochs=given.epochs, wanted=given.feeds):
-            print(line, flush=True)
+        for name, found in measured(case, folders[case.name], given.epochs, given.feeds):
+            print(line(case, name, found), flush=True)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,15 @@ def read(path: Path) -> Checkpoint | None:
         ) from error
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """The state alone, unchecked, for who wants to know early where training stands; empty where there is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {})[_STATE]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return {}  # who reads it to go on by it will say what is wrong
+
+
 def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
     """Over names, types, shapes and bytes of the tensors, and the state."""
     crc = google_crc32c.value(state.encode())

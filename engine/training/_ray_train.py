@@ -1,48 +1,41 @@
 """Training by the workers of Ray Train, on this machine or a cluster whose nodes share the paths of the run.
 
 The loop, its checkpoints and what follows a death are those of the other executor; Ray places the workers, joins them
-to a process group and, with the feed "ray-data", reads the parts for them.
+to a process group and, with the feed "ray-data" (engine/training/_ray_feed.py), reads the parts for them.
 """
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import threading
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
-
-import pyarrow as pa
 
 from engine import __version__
 from engine.errors import InputError, ReplisomeError
-from engine.runtime.executors.ray_data import cluster, cpu_shares, datasource
+from engine.runtime.executors.ray_data import cluster, cpu_shares
 from engine.runtime.install import check_node
-from engine.training._batches import Batch, BatchLoader
+from engine.training import _checkpoints
 from engine.training._crew import Crew, OnEpoch, until_done
+from engine.training._ray_feed import DataFeed, desk
 from engine.training._recipe import Setup
-from engine.training._sample_plan import SamplePlan
 
 _TIMEOUT_SECONDS = 1800
-# A block holds whole steps: enough that a window's row groups are not read again for every few samples, yet no more
-# than this many bytes of tokens.
-_BLOCKS_PER_WINDOW, _BLOCK_BYTES = 4, 32 << 20
-_BLOCKS_AHEAD = 2
-# At once, for each worker. A block's samples lie in all groups of their window, which whoever reads it decodes: several
-# readers would decode the same groups beside each other.
-_READERS = 1
-# Of a read task: small, so that reads fit beside workers that hold their CPUs all run long.
-_READ_CPUS = 0.1
 _END = None
+Run = Callable[[Any], object]
 
 
-def train(setup: Setup, crew: Crew, *, on_epoch: OnEpoch) -> None:
+def train(setup: Setup, crew: Crew, *, on_epoch: OnEpoch, run: Run | None = None) -> None:
     """See engine/training/_workers.py.
+
+    Args:
+        setup: the run.
+        crew: who trains.
+        on_epoch: told the history's new entry after each epoch.
+        run: what a worker does with its training when it is ready, which is to run it; a benchmark may do other things.
 
     Raises:
         InputError: Ray is not installed, no cluster answers, or the workers do not fit on it.
@@ -51,7 +44,7 @@ def train(setup: Setup, crew: Crew, *, on_epoch: OnEpoch) -> None:
     with cluster(crew.address):
         cpus = _worker_cpus(crew)
         with _told(on_epoch) as mail:
-            until_done(setup, lambda: _fit(setup, crew, cpus, mail))
+            until_done(setup, lambda: _fed(setup, crew, cpus, {"mail": mail, "run": run}))
 
 
 def _worker_cpus(crew: Crew) -> float:
@@ -89,7 +82,17 @@ def _told(on_epoch: OnEpoch) -> Iterator[Any]:
         mail.shutdown()
 
 
-def _fit(setup: Setup, crew: Crew, cpus: float, mail: Any) -> str | None:
+def _fed(setup: Setup, crew: Crew, cpus: float, told: dict[str, Any]) -> str | None:
+    """Read and train; None where all workers came to the end, else why one died."""
+    if crew.feed != "ray-data":
+        return _fit(setup, crew, cpus, {**told, "desk": None})
+    # Reading begins where training will, before there are workers: they take seconds to start, and so does the reader.
+    state = _checkpoints.read_state(setup.checkpoints / _checkpoints.LAST)
+    with desk(setup, num_workers=crew.workers, epoch=state.get("epoch", 0), step=state.get("step", 0)) as reads:
+        return _fit(setup, crew, cpus, {**told, "desk": reads})
+
+
+def _fit(setup: Setup, crew: Crew, cpus: float, told: dict[str, Any]) -> str | None:
     """None where all workers came to the end, else why one died."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -99,7 +102,7 @@ def _fit(setup: Setup, crew: Crew, cpus: float, mail: Any) -> str | None:
     place = setup.folder / "checkpoints" / ".ray"
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"setup": setup, "crew": crew, "mail": mail, "version": __version__},
+        train_loop_config={"setup": setup, "crew": crew, "version": __version__, **told},
         torch_config=TorchConfig(
             backend="cpu:gloo,cuda:nccl" if crew.device == "cuda" else "gloo", timeout_s=_TIMEOUT_SECONDS
         ),
@@ -143,127 +146,15 @@ def _work(config: dict[str, Any]) -> None:
     from engine.training.loop import Training
 
     check_node(config["version"])
-    setup, crew, mail = config["setup"], config["crew"], config["mail"]
+    setup, crew, mail, desk = config["setup"], config["crew"], config["mail"], config["desk"]
     torch.set_num_threads(crew.threads)
+    # Batches lie in memory that others may read too (engine/training/_ray_blocks.py), and nothing here writes to them.
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     device = str(ray.train.torch.get_device()) if crew.device == "cuda" else "cpu"
-    feed = DataFeed(setup, rank=rank, num_workers=size) if crew.feed == "ray-data" else None
-    Training(setup, Team(rank=rank, size=size, device=device), feed=feed, on_epoch=mail.put).run()
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """The steps first to last - 1 of an epoch, for one worker."""
-
-    epoch: int
-    first: int
-    last: int
-
-
-class DataFeed:
-    """A feed by Ray Data: one read task for a run of steps, one row for a step. See engine/training/_batches.py.
-
-    The sample plan decides what a row holds, so it does not matter which task ends first: rows wait for their turn.
-
-    Args:
-        setup: the run.
-        rank: of this worker.
-        num_workers: of the team.
-    """
-
-    def __init__(self, setup: Setup, *, rank: int, num_workers: int) -> None:
-        import ray
-
-        self._plan = setup.train_plan()
-        self._rank, self._num_workers = rank, num_workers
-        self._steps_per_block = _steps_per_block(setup, self._plan)
-        # Stored once; every read task would otherwise carry the places of all rows.
-        self._shared = ray.put(pickle.dumps(setup))
-
-    def __call__(self, *, epoch: int, first_step: int) -> Iterator[Batch]:
-        """See Feed."""
-        if first_step >= self._plan.num_steps:
-            return
-        waiting: dict[int, Batch] = {}
-        turn = first_step
-        for step, batch in self._rows(epoch, first_step):
-            waiting[step] = batch
-            while turn in waiting:
-                yield waiting.pop(turn)
-                turn += 1
-
-    def _rows(self, epoch: int, first_step: int) -> Iterator[tuple[int, Batch]]:
-        import ray.data
-
-        size, end = self._steps_per_block, self._plan.num_steps
-        steps = [_Steps(epoch, begin, min(begin + size, end)) for begin in range(first_step, end, size)]
-        tasks = [_Read(self._shared, one, self._rank, self._num_workers, __version__) for one in steps]
-        with _data_context():
-            read = ray.data.read_datasource(
-                datasource(tasks), override_num_blocks=len(tasks), num_cpus=_READ_CPUS, concurrency=_READERS
-            )
-            for table in read.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=_BLOCKS_AHEAD):
-                for row in table.to_pylist():
-                    if row["error"] is not None:
-                        raise pickle.loads(row["error"])
-                    yield row["step"], pickle.loads(row["batch"])
-
-
-def _steps_per_block(setup: Setup, plan: SamplePlan) -> int:
-    size = setup.kind.wire_bytes(setup.train)
-    wanted = -(-min(plan.window, plan.num_samples) // (_BLOCKS_PER_WINDOW * plan.batch_size))
-    return max(1, min(wanted, _BLOCK_BYTES // (plan.batch_size * size)))
-
-
-class _Read:
-    """One read task."""
-
-    def __init__(self, shared: Any, steps: _Steps, rank: int, num_workers: int, version: str) -> None:
-        self._shared, self._steps, self._version = shared, steps, version
-        self._rank, self._num_workers = rank, num_workers
-
-    def __call__(self) -> Iterable[pa.Table]:
-        steps, batches, errors = range(self._steps.first, self._steps.last), [], []
-        for step in steps:
-            batch = error = None
-            try:
-                plan, loader = _opened(self._shared, self._version)
-                ids = plan.share(self._steps.epoch, step, rank=self._rank, num_workers=self._num_workers)
-                batch = pickle.dumps(loader.load(ids, epoch=self._steps.epoch), protocol=pickle.HIGHEST_PROTOCOL)
-            except ReplisomeError as cause:
-                error = pickle.dumps(cause)
-            batches.append(batch)
-            errors.append(error)
-        yield pa.table(
-            {
-                "step": pa.array(steps, pa.int64()),
-                "batch": pa.array(batches, pa.large_binary()),
-                "error": pa.array(errors, pa.binary()),
-            }
-        )
-
-
-@lru_cache(maxsize=1)
-def _opened(shared: Any, version: str) -> tuple[SamplePlan, BatchLoader]:
-    """One loader per process of Ray Data, kept with its row groups for later tasks of the same run."""
-    import ray
-
-    check_node(version)
-    setup: Setup = pickle.loads(ray.get(shared))
-    return setup.train_plan(), setup.train_loader()
-
-
-@contextmanager
-def _data_context() -> Iterator[None]:
-    """Quiet, whole blocks, in their order: a late block would make those after it wait in memory."""
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    context.target_max_block_size = None
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = True
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
+    feed = None
+    if desk is not None:
+        feed = DataFeed(desk, rank=rank, num_steps=setup.train_plan().num_steps, epochs=setup.recipe.epochs)
+    training = Training(setup, Team(rank=rank, size=size, device=device), feed=feed, on_epoch=mail.put)
+    (config["run"] or Training.run)(training)

@@ -88,7 +88,7 @@ class Training:
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.setup, self.team, self.recipe = setup, team, setup.recipe
-        self._on_step, self._on_epoch = on_step, on_epoch
+        self._on_step, self.on_epoch = on_step, on_epoch
         self._kind, self._encoder = setup.kind, setup.build_encoder()
         self._model = setup.build_model().to(team.device)
         self._is_sharded = team.size > 1 and self.recipe.sharding == FSDP2
@@ -104,7 +104,7 @@ class Training:
         self.progress = Progress() if found is None else Progress(**found.state)
         self.plan = setup.train_plan()
         self._loader = setup.train_loader()
-        self._feed = feed or Reader(self._loader, self.plan, team.rank, team.size)
+        self.feed = feed or Reader(self._loader, self.plan, team.rank, team.size)
         self._num_steps = self.plan.num_steps * self.recipe.epochs
 
     @property
@@ -134,7 +134,7 @@ class Training:
     def _run_epoch(self, writes: EventFile | None) -> None:
         progress = self.progress
         self._model.train()
-        for batch in self._feed(epoch=progress.epoch, first_step=progress.step):
+        for batch in self.feed(epoch=progress.epoch, first_step=progress.step):
             loss, weight = self._step(batch)
             step = self._global_step
             progress.loss_sum += loss * weight
@@ -238,8 +238,8 @@ class Training:
         progress.epoch, progress.step, progress.loss_sum, progress.weight_sum = progress.epoch + 1, 0, 0.0, 0.0
         progress.is_done = self.team.told(self._is_over())
         self._save_last(writes)
-        if self.team.is_first and self._on_epoch is not None:
-            self._on_epoch(progress.history[-1])  # behind the checkpoint: who stops the run here loses no epoch
+        if self.team.is_first and self.on_epoch is not None:
+            self.on_epoch(progress.history[-1])  # behind the checkpoint: who stops the run here loses no epoch
 
     def _note(self, found: Outputs, writes: EventFile | None) -> None:
         progress, task = self.progress, self.setup.task

@@ -89,7 +89,7 @@ def test_gradients_are_no_longer_than_allowed(tmp_path):
     before = [one.detach().clone() for one in training._model.parameters()]
     training.recipe = dataclasses.replace(training.recipe, schedule="constant", warmup=0.0)
     training._model.train()
-    training._step(next(training._feed(epoch=0, first_step=0)))
+    training._step(next(training.feed(epoch=0, first_step=0)))
     moved = torch.cat([(old - new).flatten() for old, new in zip(before, training._model.parameters(), strict=True)])
     assert moved.norm().item() == pytest.approx(1e-3 * training.recipe.learning_rate, rel=1e-2)
 

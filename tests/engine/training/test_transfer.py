@@ -190,7 +190,7 @@ def test_each_depth_moves_by_its_own_rate(tmp_path):
         training = Training(setup, Team())
         before = {name: one.detach().clone() for name, one in training._model.named_parameters()}
         training._model.train()
-        training._step(next(training._feed(epoch=0, first_step=0)))
+        training._step(next(training.feed(epoch=0, first_step=0)))
         return {name: one.detach() - before[name] for name, one in training._model.named_parameters()}
 
     plain, slowed = moved("plain", 1.0), moved("slowed", 0.25)

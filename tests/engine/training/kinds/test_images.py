@@ -229,16 +229,19 @@ def test_masks_are_learned_from_the_training_rows_alone(folder):
 
 
 @pytest.mark.ray
-def test_ray_data_feeds_what_a_reader_reads(ray_cluster, folder, monkeypatch):
-    from engine.training import _ray_train
+def test_ray_data_feeds_what_a_reader_reads(ray_cluster, folder):
     from engine.training._batches import Reader
+    from engine.training._ray_feed import DataFeed, desk
 
-    monkeypatch.setattr(_ray_train, "_READ_CPUS", 1.0)
     setup = prepare(job(folder, augmentation={"crop_px": 12, "flip": True, "contrast": 0.2})).setup
-    found = list(_ray_train.DataFeed(setup, rank=1, num_workers=2)(epoch=1, first_step=1))
-    wanted = list(Reader(setup.train_loader(), setup.train_plan(), 1, 2)(epoch=1, first_step=1))
-    assert len(found) == len(wanted) == setup.train_plan().num_steps - 1
-    for one, other in zip(found, wanted, strict=True):
+    plan = setup.train_plan()
+    with desk(setup, num_workers=2, epoch=1, step=1) as reads:
+        feeds = [DataFeed(reads, rank=rank, num_steps=plan.num_steps, epochs=2) for rank in (0, 1)]
+        found = list(zip(*(feed(epoch=1, first_step=1) for feed in feeds), strict=True))
+    readers = [Reader(setup.train_loader(), plan, rank, 2) for rank in (0, 1)]
+    wanted = list(zip(*(reader(epoch=1, first_step=1) for reader in readers), strict=True))
+    assert len(found) == len(wanted) == plan.num_steps - 1
+    for one, other in zip(sum(found, ()), sum(wanted, ()), strict=True):
         np.testing.assert_array_equal(one.inputs.pixels_BCYX, other.inputs.pixels_BCYX)
         np.testing.assert_array_equal(one.targets, other.targets)
         assert one.records_B.tolist() == other.records_B.tolist()
