@@ -13,6 +13,7 @@ from engine.scoring._predict_stages import PredictStages
 from engine.scoring._variant_job import default_workers
 from schemas import tables
 from schemas._base import Spec
+from schemas.jobs.evaluate_model import EvaluateExecutionSpec
 from schemas.jobs.predict import PredictExecutionSpec, PredictSpec
 
 
@@ -59,7 +60,7 @@ def sequence_set(text: str) -> FinishedRows:
     return open_finished(text, job="ingest-sequences", schema=f"sequences {tables.SEQUENCES_VERSION}")
 
 
-def execution_of(wide: PredictExecutionSpec) -> Execution:
+def execution_of(wide: PredictExecutionSpec | EvaluateExecutionSpec) -> Execution:
     """Where and how wide."""
     return Execution(
         executor=wide.executor,

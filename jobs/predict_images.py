@@ -46,7 +46,6 @@ def _planned(spec: PredictImagesSpec, context: RunContext, run: Run, *, only_loo
         images_per_shard=rows_per_shard(
             images, images_per_shard=wide.images_per_shard, bytes_per_shard=wide.bytes_per_shard
         ),
-        judge=spec.judge,
         device=wide.device,
         precision=wide.precision,
         micro_batch=wide.micro_batch,

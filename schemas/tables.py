@@ -274,12 +274,17 @@ TRUTHS = tuple(SEQUENCES.field(name) for name in ("label", "target", "targets", 
 EVALUATION_VERSION = 1
 EVALUATION = pa.schema(
     [
-        field("scope", pa.string(), "all, class (one class, label or number) or group", nullable=False),
+        field(
+            "scope",
+            pa.string(),
+            "all, class (label, number), threshold (IoU of objects) or group",
+            nullable=False,
+        ),
         field("column", pa.string(), "of a group: the column of the audit; else empty", nullable=False),
-        field("name", pa.string(), "of the class or group; else empty", nullable=False),
+        field("name", pa.string(), "of the class, threshold or group; else empty", nullable=False),
         field("metric", pa.string(), "which figure", nullable=False),
         field("num", pa.int64(), "rows it is of", nullable=False),
-        field("num_positive", pa.int64(), "rows of the class or label among them"),
+        field("num_positive", pa.int64(), "rows, positions, pixels of the class; objects matched at the threshold"),
         field("value", pa.float64(), "the figure; null where it has none, and for fewer than 5 rows"),
         field("low", pa.float64(), "2.5 percentile over bootstrap samples"),
         field("high", pa.float64(), "97.5 percentile over bootstrap samples"),

@@ -108,17 +108,18 @@ def match_counts(truth_YX: Labels, predicted_YX: Labels, thresholds: Sequence[fl
 def object_f1(counts: npt.ArrayLike) -> Floats:
     """2 TP / (2 TP + FP + FN) of (..., 3); NaN where there is no object at all."""
     hits, alarms, misses = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
-    return _ratio(2 * hits, 2 * hits + alarms + misses)
+    return ratio(2 * hits, 2 * hits + alarms + misses)
 
 
 def average_precision(counts: npt.ArrayLike) -> Floats:
     """TP / (TP + FP + FN) of (..., H, 3), averaged over the thresholds; NaN where there is no object at all."""
     hits, alarms, misses = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
-    mean: Floats = np.asarray(_ratio(hits, hits + alarms + misses).mean(axis=-1))
+    mean: Floats = np.asarray(ratio(hits, hits + alarms + misses).mean(axis=-1))
     return mean
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """Element by element; NaN where the whole is 0."""
     made = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=made, where=np.asarray(whole) > 0)
     return made

@@ -208,12 +208,24 @@ def precision_recall(curves: Sequence[tuple[Floats, Floats]], *, title: str) -> 
     return _unit_curves(curves, title=title, x_label="recall", y_label="precision", chance=False)
 
 
+def by_iou(curves: Sequence[tuple[Floats, Floats]], *, title: str) -> str:
+    """Curves, each (intersection over union from 0.5 to 0.95, a share), classes c0, c1, c2."""
+    tenths = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    return _unit_curves(curves, title=title, x_label="least IoU", y_label="share", chance=False, x_ticks=tenths)
+
+
 def _unit_curves(
-    curves: Sequence[tuple[Floats, Floats]], *, title: str, x_label: str, y_label: str, chance: bool
+    curves: Sequence[tuple[Floats, Floats]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    chance: bool,
+    x_ticks: Sequence[float] = _QUARTERS,
 ) -> str:
     frame = Frame(width=420, height=340, left=54)
-    x, y = frame.x(0, 1), frame.y(0, 1)
-    parts = _axes(frame, x, y, x_ticks=_QUARTERS, y_ticks=_QUARTERS)
+    x, y = frame.x(x_ticks[0], x_ticks[-1]), frame.y(0, 1)
+    parts = _axes(frame, x, y, x_ticks=x_ticks, y_ticks=_QUARTERS)
     if chance:
         parts.append(_line(x(0), y(0), x(1), y(1), "chance"))
     for i, (across, up) in enumerate(curves):

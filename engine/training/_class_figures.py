@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of each class from counts (K, K), truth in rows and what was told in columns."""
+"""Figures of each class from counts (K, K), truth in rows and what was told in columns."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def recall(counts_KK: Floats) -> Floats:
 def f1(counts_KK: Floats) -> Floats:
     """(K,)."""
     return _share(2 * np.diag(counts_KK), counts_KK.sum(axis=0) + counts_KK.sum(axis=1))
+
+
+def jaccard(counts_KK: Floats) -> Floats:
+    """(K,) intersection over union."""
+    hits_K = np.diag(counts_KK)
+    return _share(hits_K, counts_KK.sum(axis=0) + counts_KK.sum(axis=1) - hits_K)
 
 
 def macro_of(figure: Any) -> Any:

@@ -27,28 +27,28 @@ from engine.scoring._predict_job import RESULT_VERSION as PREDICT_VERSION
 from engine.scoring._predict_job import model_entry, model_facts, model_key, warn_of
 from engine.storage.store import Store
 from engine.training import _evaluation_card, _evaluation_report
-from engine.training._evaluate_stages import EvaluateStages, truth_column, truths, values_of
+from engine.training._evaluate_images import EvaluateImagesStages
+from engine.training._evaluate_stages import EvaluateStages
 from engine.training._evaluation import (
+    QUARTERED,
     AnyJudged,
     Bootstrap,
     Figure,
-    Judged,
     Reliability,
     confusion,
     evaluate,
     figures_table,
-    length_bins,
+    quarters,
     reliability,
 )
-from engine.training._position_evaluation import JudgedPositions, counted
 from schemas import states, tables
 
 JOB = "evaluate_model"
-SCHEMA_NAME = "evaluation_rows"
 # Raised when the same rows would give other figures.
 RESULT_VERSION = 1
 METRICS, METRICS_JSON, CARD = "metrics.parquet", "metrics.json", "model_card.md"
 RESULTS = (METRICS, METRICS_JSON, CARD)
+Stages = EvaluateStages | EvaluateImagesStages
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class EvaluateOptions:
     """What an evaluation needs beside its stages.
 
     Attributes:
-        records_per_shard, letters_per_shard: how the plan is cut.
+        records_per_shard, weight_per_shard: how the plan is cut: by rows, and by letters or bytes of pixels.
         audit: columns by whose values figures are given apart.
         cluster: column whose values are drawn together for the intervals; None draws single rows.
         bootstrap: how intervals are made.
@@ -64,7 +64,7 @@ class EvaluateOptions:
     """
 
     records_per_shard: int
-    letters_per_shard: int
+    weight_per_shard: int
     audit: tuple[str, ...] = ()
     cluster: str | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
@@ -79,7 +79,7 @@ class Evaluation:
         judged: rows and truth.
         figures: all of them.
         reliability: of the confidence; empty for numbers.
-        confusion: (K, K), truth in rows; None unless the head tells classes.
+        confusion: (K, K), truth in rows; None unless the head tells classes, be it of positions or pixels.
     """
 
     judged: AnyJudged
@@ -104,32 +104,40 @@ class Evaluation:
 class EvaluateJob:
     """Everything of one run that is opened on the driver, checked before any process starts."""
 
-    def __init__(self, stages: EvaluateStages, options: EvaluateOptions, execution: Execution) -> None:
+    def __init__(self, stages: Stages, options: EvaluateOptions, execution: Execution) -> None:
         self.stages = stages
         self.options = options
         self.execution = execution
         self._evaluation: Evaluation | None = None
-        if stages.model is not None:
+        stages.check()
+        if stages.info is not None:
             from engine.models._folder import check_members
 
-            stages.model.check()
-            check_members(stages.model.info)
+            check_members(stages.info)
         self._check_predictions()
+        self._check_columns()
         self.splits = stages.choice().splits
 
     def _check_predictions(self) -> None:
-        former = self.stages.predictions
-        if former is not None and former.facts["sequences_digest"] != self.stages.sequences.digest:
-            what = f"the predictions are of a set with digest {former.facts['sequences_digest'][:12]}..."
-            found = f"this one has {self.stages.sequences.digest[:12]}..."
+        former, name = self.stages.predictions, f"{self.stages.kind}_digest"
+        if former is not None and former.facts[name] != self.stages.data.digest:
+            what = f"the predictions are of a set with digest {former.facts[name][:12]}..."
+            found = f"this one has {self.stages.data.digest[:12]}..."
             raise InputError(f"{what}, {found}", where=former.uri, fix="predict this set")
+
+    def _check_columns(self) -> None:
+        known = self.stages.audit_columns()
+        for key, name in [*(("audit", one) for one in self.options.audit), ("intervals.cluster", self.options.cluster)]:
+            if name is not None and name not in known:
+                what = f"the set, which holds {self.stages.holds}, has no {name}"
+                raise InputError(what, where=key, fix=f"choose among {', '.join(known)}")
 
     def plan(self, run: Run) -> None:
         """Cut or take up the plan; every part of the set is checked as it is cut."""
         run.plan(
             self.stages.source(),
             records_per_shard=self.options.records_per_shard,
-            bytes_per_shard=self.options.letters_per_shard,
+            bytes_per_shard=self.options.weight_per_shard,
         )
         for sentence in self.cautions():
             run.warn(sentence)
@@ -139,7 +147,7 @@ class EvaluateJob:
         stages = self.stages
         # Each training that the model went through, its own last.
         trained = [one for one in self._training_data() if isinstance(one, dict)]
-        here = [one for one in trained if stages.sequences.digest in (one.get("sequences"), one.get("pairs"))]
+        here = [one for one in trained if stages.data.digest in map(one.get, ("sequences", "pairs", "images"))]
         if not here:
             return []
         if stages.split is None:
@@ -156,8 +164,8 @@ class EvaluateJob:
         return found
 
     def _training_data(self) -> list[Any]:
-        if self.stages.model is not None:
-            return self.stages.model.info.training_data
+        if self.stages.info is not None:
+            return self.stages.info.training_data
         assert self.stages.predictions is not None
         return list(self.stages.predictions.facts.get("training_data", []))
 
@@ -168,7 +176,7 @@ class EvaluateJob:
         return {
             "evaluate_version": RESULT_VERSION,
             "predict_version": PREDICT_VERSION,
-            "tables": [tables.PREDICTIONS_VERSION, tables.EVALUATION_VERSION, tables.PLAN_VERSION],
+            "tables": [self.stages.table[1], tables.EVALUATION_VERSION, tables.PLAN_VERSION],
             **self._source_key(),
             "head": stages.head.name,
             "splits": None if self.splits is None else self.splits.digest,
@@ -177,16 +185,15 @@ class EvaluateJob:
             "cluster": options.cluster,
             "bootstrap": asdict(options.bootstrap),
             "records_per_shard": options.records_per_shard,
-            "letters_per_shard": options.letters_per_shard,
+            "weight_per_shard": options.weight_per_shard,
         }
 
     def _source_key(self) -> dict[str, Any]:
-        model = self.stages.model
-        if model is None:
+        info = self.stages.info
+        if info is None:
             assert self.stages.predictions is not None
             return {"predictions": self.stages.predictions.digest}
-        how = {"device": model.device, "precision": model.precision, "micro_batch": model.micro_batch}
-        return {**model_key(model.info), **how, "both_strands": model.both_strands}
+        return {**model_key(info), **self.stages.how()}
 
     def facts(self) -> dict[str, Any]:
         """What the manifest tells of the run: no time, host or path."""
@@ -194,17 +201,17 @@ class EvaluateJob:
         return {
             **self._model_facts(),
             "head": stages.head.name,
-            "sequences_digest": stages.sequences.digest,
+            f"{stages.kind}_digest": stages.data.digest,
             "splits_digest": None if self.splits is None else self.splits.digest,
             "split": None if stages.split is None else list(stages.split.names),
             "cautions": self.cautions(),
-            "table_schema": f"{SCHEMA_NAME} {tables.PREDICTIONS_VERSION}",
+            "table_schema": " ".join(map(str, stages.table)),
             "use": "research use only; not a medical device",
         }
 
     def _model_facts(self) -> dict[str, Any]:
-        if self.stages.model is not None:
-            return model_facts(self.stages.model.info)
+        if self.stages.info is not None:
+            return model_facts(self.stages.info)
         assert self.stages.predictions is not None
         facts = self.stages.predictions.facts
         return {name: facts[name] for name in ("model", "model_digest", "model_licence")}
@@ -219,18 +226,24 @@ class EvaluateJob:
         store.put_file(local, METRICS)
         content = {**found.to_dict(), "facts": self.facts()}
         store.put(METRICS_JSON, layout.canonical_json(content))
-        store.put(CARD, _evaluation_card.card(found.judged, found.figures, self.facts()).encode())
+        store.put(CARD, self._card(found).encode())
         return {METRICS: table.num_rows, METRICS_JSON: -1, CARD: -1}
+
+    def _card(self, found: Evaluation) -> str:
+        stages = self.stages
+        return _evaluation_card.card(
+            found.judged, found.figures, self.facts(), noun=stages.noun, set_digest=stages.data.digest
+        )
 
     def evaluation(self, parts: Parts) -> Evaluation:
         """All figures, computed once."""
         if self._evaluation is None:
             judged = judged_of(parts.tables(), self.stages, self.options)
-            has_classes = judged.kind in ("classes", "positions")
+            has_classes = judged.kind in ("classes", "positions", "objects")
             self._evaluation = Evaluation(
                 judged,
                 evaluate(judged, self.options.bootstrap),
-                () if judged.kind == "numbers" else reliability(judged),
+                () if judged.kind in ("numbers", "objects") else reliability(judged),
                 confusion(judged).tolist() if has_classes else None,
             )
         return self._evaluation
@@ -253,6 +266,7 @@ class EvaluateJob:
                 facts=self.facts(),
                 options=self.options.bootstrap,
                 cluster=self.options.cluster,
+                noun=self.stages.noun,
             )
             content = {"evaluation": found.to_dict(), "provenance": provenance, "timings": times}
             return Report(_evaluation_report.render(page, provenance, times), content)
@@ -264,9 +278,9 @@ class EvaluateJob:
         former = stages.predictions
         return {
             "result_key": run.result_key,
-            "model": self._model_facts() if stages.model is None else model_entry(stages.model.info),
+            "model": self._model_facts() if stages.info is None else model_entry(stages.info),
             **({} if former is None else {"predictions": {"path": former.uri, "digest": former.digest}}),
-            "sequences": {"path": stages.sequences.uri, "digest": stages.sequences.digest},
+            stages.kind: {"path": stages.data.uri, "digest": stages.data.digest},
             "splits": None
             if stages.split is None or self.splits is None
             else {"path": stages.split.path, "sha256": self.splits.digest, "fold": stages.split.fold},
@@ -276,51 +290,34 @@ class EvaluateJob:
         }
 
 
-def judged_of(parts: Iterable[pa.Table], stages: EvaluateStages, options: EvaluateOptions) -> AnyJudged:
+def judged_of(parts: Iterable[pa.Table], stages: Stages, options: EvaluateOptions) -> AnyJudged:
     """The scored rows of the parts, with truth, groups and clusters.
 
     Raises:
         InputError: none is scored.
     """
-    head, wanted = stages.head, sorted({*options.audit, *([options.cluster] if options.cluster else [])})
-    values, truth, columns = [], [], []
+    wanted = sorted({*options.audit, *([options.cluster] if options.cluster else [])})
+    taken, columns = [], []
     for table in parts:
         scored = table.filter(pc.equal(table["state"], states.SCORED))
-        if head.level == "position":
-            counts_NKK, bins_NH3 = counted(scored, head)
-            values.append(counts_NKK)
-            truth.append(bins_NH3)
-        else:
-            values.append(values_of(scored, head))
-            truth.append(truths(scored[truth_column(head)], head))
-        columns.append(_selected(scored, wanted, where=stages.sequences.uri))
-    if not values or not sum(map(len, values)):
+        if scored.num_rows:
+            taken.append(stages.taken(scored))
+            columns.append(scored.select(wanted))
+    if not taken:
         what = "no row is judged: none of the set has a truth and an output"
-        raise InputError(what, where=stages.sequences.uri, fix="rejects/ in the output and the split say why")
+        raise InputError(what, where=stages.data.uri, fix="rejects/ in the output and the split say why")
     kept = pa.concat_tables(columns)
     groups = {name: _group_values(kept[name], name) for name in options.audit}
     clusters = None if options.cluster is None else _clusters(kept[options.cluster])
-    both = np.concatenate(values), np.concatenate(truth)
-    if head.level == "position":
-        return JudgedPositions(head, *both, groups, clusters)
-    is_pairs = "second_alphabet" in stages.sequences.facts
-    return Judged(head, *both, groups, clusters, ranks_pairs=is_pairs, censored_at=stages.censored_at())
-
-
-def _selected(table: pa.Table, names: list[str], *, where: str) -> pa.Table:
-    """The columns of the audit and of the clusters."""
-    absent = next((name for name in names if name not in table.column_names), None)
-    if absent is not None:
-        raise InputError(f"the set has no {absent}: its records are no pairs", where=where, fix="leave it out")
-    return table.select(names)
+    return stages.judged(taken, groups, clusters)
 
 
 def _group_values(column: pa.ChunkedArray, name: str) -> list[str | None]:
-    if name == "length":
-        bins: list[str | None] = [*length_bins(column.to_numpy().astype(np.int64))]
-        return bins
-    found: list[str | None] = column.to_pylist()
-    return found
+    values: list[Any] = column.to_pylist()
+    if name not in QUARTERED:
+        return [None if value is None else str(value) for value in values]
+    bins = iter(quarters(np.array([value for value in values if value is not None], np.int64)))
+    return [None if value is None else next(bins) for value in values]
 
 
 def _clusters(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.errors import DataError, InputError
 from engine.io.source import Shard
-from engine.models._info import HeadInfo
+from engine.models._info import HeadInfo, ModelInfo
 from engine.runtime.stages import ShardOutput
 from engine.scoring._finished_rows import FinishedRows, RowSource
 from engine.scoring._predict_stages import (
@@ -30,14 +30,16 @@ from engine.scoring._predict_stages import (
     shard_output,
 )
 from engine.scoring._prediction_columns import columns_of, has_letters, value_column
-from engine.training._evaluation import Kind, kind_of
+from engine.training._evaluation import AnyJudged, Judged, Kind, kind_of
 from engine.training._position_evaluation import TRUTH as POSITION_TRUTH
-from engine.training._position_evaluation import odd_positions
+from engine.training._position_evaluation import JudgedPositions, counted, odd_positions
 from engine.training._sequence_set import SequenceSet
 from engine.training._split_table import SplitTable
 from schemas import states, tables
 
 TRUTH_COLUMNS = tuple(one.name for one in tables.TRUTHS)
+AUDITED = ("group", "label", "contig", "strand", "length", "id")
+Groups = Mapping[str, Sequence[str | None]]
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,13 @@ class ChosenSplit:
         return SplitTable.load(self.path, SequenceSet(self.path, (), digest))
 
 
-def truth_column(head: HeadInfo) -> str:
-    """Which column of a set holds the truth of a head."""
-    if kind_of(head) == "positions":
-        return POSITION_TRUTH
-    if kind_of(head) == "classes":
-        return "label"
+def truth_column(head: HeadInfo) -> str | None:
+    """Which column of a set holds the truth of a head; None for objects, which are told apart by masks."""
+    kind = kind_of(head)
+    if kind in ("positions", "classes"):
+        return POSITION_TRUTH if kind == "positions" else "label"
+    if kind == "objects":
+        return None
     return "target" if len(head.channels) == 1 else "targets"
 
 
@@ -122,7 +125,8 @@ class RowChoice:
         """Why each of the other rows is not."""
         skipped = not_kept(table)
         skipped |= {row: one for row, one in self._others(table, set(skipped)).items() if row not in skipped}
-        for row, value in enumerate(table[truth_column(self.head)].to_pylist()):
+        column = truth_column(self.head)
+        for row, value in enumerate(() if column is None else table[column].to_pylist()):
             odd = None if row in skipped else odd_truth(value, self.head)
             if odd is not None:
                 skipped[row] = Skipped(states.REJECTED, *odd)
@@ -159,6 +163,60 @@ class EvaluateStages:
     predictions: FinishedRows | None = None
     split: ChosenSplit | None = None
 
+    kind = "sequences"
+    noun = "rows"
+    table = ("evaluation_rows", tables.PREDICTIONS_VERSION)
+
+    @property
+    def data(self) -> FinishedRows:
+        """The labelled set."""
+        return self.sequences
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The model's description; None where former predictions are judged."""
+        return None if self.model is None else self.model.info
+
+    def check(self) -> None:
+        """Refuse what does not go together; loads no weights. Raises InputError."""
+        if self.model is not None:
+            self.model.check()
+
+    def how(self) -> dict[str, Any]:
+        """What of the model's work can change a figure."""
+        model = self.model
+        assert model is not None
+        names = ("device", "precision", "micro_batch", "both_strands")
+        return {name: getattr(model, name) for name in names}
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether the set holds pairs."""
+        return "second_alphabet" in self.sequences.facts
+
+    @property
+    def holds(self) -> str:
+        """What the set holds."""
+        return "pairs" if self.is_pairs else "single sequences"
+
+    def audit_columns(self) -> tuple[str, ...]:
+        """Columns of the set that figures may be given apart by."""
+        return (*AUDITED, *(PAIR_COLUMNS if self.is_pairs else ()))
+
+    def taken(self, table: pa.Table) -> tuple[Any, Any]:
+        """What is kept for the figures of scored rows of `schema`."""
+        if self.head.level == "position":
+            return counted(table, self.head)
+        return values_of(table, self.head), truths(table[str(truth_column(self.head))], self.head)
+
+    def judged(self, taken: Sequence[Any], groups: Groups, clusters: NDArray[np.int64] | None) -> AnyJudged:
+        """Rows of several tables, from what `taken` kept of each."""
+        values, truth = (np.concatenate(parts) for parts in zip(*taken, strict=True))
+        if self.head.level == "position":
+            return JudgedPositions(self.head, values, truth, groups, clusters)
+        censored = self.censored_at()
+        return Judged(self.head, values, truth, groups, clusters, ranks_pairs=self.is_pairs, censored_at=censored)
+
     def schema(self) -> pa.Schema:
         """Columns of the table: PREDICTIONS, what tells pairs apart, the truth, those of the head."""
         more = [tables.SEQUENCES.field(name) for name in self.more_columns()]
@@ -167,9 +225,8 @@ class EvaluateStages:
 
     def more_columns(self) -> list[str]:
         """Columns of the set that are kept beside those of every prediction."""
-        is_pairs = "second_alphabet" in self.sequences.facts
         positions = [POSITION_TRUTH] if self.head.level == "position" else []
-        return [*(PAIR_COLUMNS if is_pairs else ()), *TRUTH_COLUMNS, *positions]
+        return [*(PAIR_COLUMNS if self.is_pairs else ()), *TRUTH_COLUMNS, *positions]
 
     def source(self) -> RowSource:
         """The set as a plannable input."""

@@ -1,7 +1,8 @@
 """How well outputs fit the truth: figures with bootstrap intervals, over all rows, by class and by group.
 
 What is told follows from the head: softmax tells classes, sigmoid labels that do not exclude each other, anything else
-numbers. Every figure is a function of row weights (see engine/scoring/_metrics.py).
+numbers; a head with a class for every position tells those (_position_evaluation.py), one with a class for every pixel
+objects (_object_evaluation.py). Every figure is a function of row weights (see engine/scoring/_metrics.py).
 
 Shape letters: N rows, K channels of the head.
 """
@@ -31,16 +32,19 @@ from engine.scoring._metrics import (
 )
 from engine.training import _metrics
 from engine.training._class_figures import f1, macro_of, precision, recall, second_of
+from engine.training._object_evaluation import JudgedObjects
 from engine.training._position_evaluation import JudgedPositions
 from engine.training.tasks.pair_regression import is_seen
 from schemas import tables
 
-Kind = Literal["classes", "labels", "numbers", "positions"]
+Kind = Literal["classes", "labels", "numbers", "positions", "objects"]
 Bools = NDArray[np.bool_]
-ALL, CLASS, GROUP = "all", "class", "group"
+ALL, CLASS, GROUP, THRESHOLD = "all", "class", "group", "threshold"
 # A cell of fewer rows has no figures: they would say more of single rows than of the model.
 SMALL_CELL = 5
-NUM_LENGTH_BINS = 4
+NUM_QUARTERS = 4
+# Columns of whole numbers of which the audit tells quarters, not each value.
+QUARTERED = ("length", "num_objects")
 # Groups of a column that have intervals: those with most rows. An audit by gene may have tens of thousands.
 MOST_INTERVALS = 50
 
@@ -49,6 +53,8 @@ def kind_of(head: HeadInfo) -> Kind:
     """What a head tells."""
     if head.level == "position":
         return "positions"
+    if head.level == "pixel":
+        return "objects"
     if head.activation == "softmax":
         return "classes"
     return "labels" if head.activation == "sigmoid" else "numbers"
@@ -115,12 +121,13 @@ class Figure:
     """One number.
 
     Attributes:
-        scope: "all", "class" (one class, label or number of the head) or "group".
+        scope: "all", "class" (one class, label or number of the head), "threshold" (one IoU of objects) or "group".
         column: of a group: the column of the audit; else empty.
-        name: of the class or group; else empty.
+        name: of the class, threshold or group; else empty.
         metric: which.
         num: rows it is of.
-        num_positive: rows of the class or label among them; None where there is none.
+        num_positive: rows, positions or pixels of the class or label among them, or objects that are matched at the
+            threshold; None where there is no such thing.
         value: None where it has none, as an area without a negative.
         low, high: 95% bootstrap interval, None where there is none.
     """
@@ -138,7 +145,9 @@ class Figure:
     @property
     def key(self) -> str:
         """Its name on the page and in tests."""
-        place = {ALL: ALL, CLASS: f"class.{self.name}", GROUP: f"group.{self.column}.{self.name}"}[self.scope]
+        place = ALL if self.scope == ALL else f"{self.scope}.{self.name}"
+        if self.scope == GROUP:
+            place = f"{GROUP}.{self.column}.{self.name}"
         return f"{place}.{self.metric}"
 
 
@@ -159,12 +168,12 @@ class Reliability:
     observed: float
 
 
-AnyJudged = Judged | JudgedPositions
+AnyJudged = Judged | JudgedPositions | JudgedObjects
 
 
 def overall_statistics(judged: AnyJudged) -> dict[str, Statistic]:
     """Metrics over all classes, labels or numbers together, by name."""
-    if isinstance(judged, JudgedPositions):
+    if not isinstance(judged, Judged):
         return judged.overall()
     if judged.kind == "classes":
         called_N, num = judged.values_NK.argmax(axis=1), judged.values_NK.shape[1]
@@ -184,7 +193,7 @@ def overall_statistics(judged: AnyJudged) -> dict[str, Statistic]:
 
 def channel_statistics(judged: AnyJudged, channel: int) -> dict[str, Statistic]:
     """Metrics of one class against the rest, one label, or one number."""
-    if isinstance(judged, JudgedPositions):
+    if not isinstance(judged, Judged):
         return judged.channel(channel)
     value_N = judged.values_NK[:, channel]
     if judged.kind == "numbers":
@@ -254,7 +263,7 @@ def confidence(judged: Judged) -> tuple[Floats, Bools]:
 def reliability(judged: AnyJudged) -> tuple[Reliability, ...]:
     """The bins that the calibration error sums over, those that hold rows."""
     width = 1 / _metrics.NUM_BINS
-    if isinstance(judged, JudgedPositions):
+    if not isinstance(judged, Judged):
         return tuple(
             Reliability(number * width, (number + 1) * width, num, told, right)
             for number, num, told, right in judged.reliability()
@@ -270,8 +279,8 @@ def reliability(judged: AnyJudged) -> tuple[Reliability, ...]:
 
 
 def confusion(judged: AnyJudged) -> Ints:
-    """(K, K) rows, or positions, truth in rows and prediction in columns."""
-    if isinstance(judged, JudgedPositions):
+    """(K, K) rows, positions or pixels, truth in rows and prediction in columns."""
+    if not isinstance(judged, Judged):
         return judged.confusion()
     called_N = judged.values_NK.argmax(axis=1)
     return _metrics.confusion(judged.truth, called_N, judged.values_NK.shape[1]).astype(np.int64)
@@ -286,15 +295,18 @@ class Bootstrap:
 
 
 def evaluate(judged: AnyJudged, how: Bootstrap) -> list[Figure]:
-    """Figures over all rows, by class and by group; groups with most rows first, lengths by size."""
+    """Figures over all rows, by IoU, by class and by group; groups with most rows first, quarters by size."""
     figures = _figures(judged, overall_statistics(judged), how, scope=ALL)
+    if isinstance(judged, JudgedObjects):
+        for name, (num, statistics) in judged.at_thresholds().items():
+            figures += _figures(judged, statistics, how, scope=THRESHOLD, name=name, num_positive=num)
     positives_K = judged.num_positive()
     for channel, name in enumerate(judged.head.channels):
         if len(judged.head.channels) == 1:
             break  # the same figures again
-        num = None if positives_K is None else int(positives_K[channel])
+        of_class = None if positives_K is None else int(positives_K[channel])
         statistics = channel_statistics(judged, channel)
-        figures += _figures(judged, statistics, how, scope=CLASS, name=name, num_positive=num)
+        figures += _figures(judged, statistics, how, scope=CLASS, name=name, num_positive=of_class)
     for column, values in judged.groups.items():
         figures += _of_groups(judged, column, values, how)
     return figures
@@ -304,7 +316,7 @@ def _of_groups(judged: AnyJudged, column: str, values: Sequence[str | None], how
     named = np.array(["" if value is None else value for value in values], dtype=object)
     sizes = Counter(named.tolist())
     figures = []
-    ordered = sorted(sizes, key=_shortest if column == "length" else lambda name: (-sizes[name], name))
+    ordered = sorted(sizes, key=_least if column in QUARTERED else lambda name: (-sizes[name], name))
     for place, name in enumerate(ordered):
         some = judged.rows(np.asarray(named == name, bool))
         drawn = how if place < MOST_INTERVALS else replace(how, samples=0)
@@ -312,9 +324,9 @@ def _of_groups(judged: AnyJudged, column: str, values: Sequence[str | None], how
     return figures
 
 
-def _shortest(name: str) -> int:
-    """Of a quarter of the lengths."""
-    return int(name.partition(" ")[0].replace(",", ""))
+def _least(name: str) -> int:
+    """Of a quarter; rows without a value come first."""
+    return int(name.partition(" ")[0].replace(",", "")) if name else -1
 
 
 def _figures(
@@ -346,11 +358,11 @@ def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def length_bins(lengths_N: Ints) -> list[str]:
-    """Each row's quarter of the lengths, such as "60 to 80"; equal lengths are never parted."""
+def quarters(lengths_N: Ints) -> list[str]:
+    """Each row's quarter of whole numbers such as lengths, as "60 to 80"; equal ones are never parted."""
     if not len(lengths_N):
         return []
-    edges = np.unique(np.quantile(lengths_N, np.linspace(0, 1, NUM_LENGTH_BINS + 1)[1:], method="lower"))
+    edges = np.unique(np.quantile(lengths_N, np.linspace(0, 1, NUM_QUARTERS + 1)[1:], method="lower"))
     place_N = np.searchsorted(edges, lengths_N)
     names = {}
     for place in np.unique(place_N).tolist():

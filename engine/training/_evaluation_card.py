@@ -6,38 +6,51 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.scoring._page import count, real
-from engine.training._evaluation import ALL, CLASS, GROUP, AnyJudged, Figure
+from engine.training._evaluation import ALL, CLASS, GROUP, THRESHOLD, AnyJudged, Figure
 
 MAX_GROUPS = 30
+HEADS = {
+    ("objects", THRESHOLD): "IoU",
+    ("objects", CLASS): "pixel class",
+    ("positions", CLASS): "state",
+}
 
 
-def card(judged: AnyJudged, figures: Sequence[Figure], facts: Mapping[str, Any]) -> str:
-    """The text."""
+def card(judged: AnyJudged, figures: Sequence[Figure], facts: Mapping[str, Any], *, noun: str, set_digest: str) -> str:
+    """The text.
+
+    Args:
+        judged, figures: what is told.
+        facts: of the manifest.
+        noun: what a row is called, in the plural.
+        set_digest: of the labelled set.
+    """
     splits = facts["split"]
-    rows = f"{count(judged.size)} rows of " + (f"the split {', '.join(splits)}" if splits else "the whole set")
+    rows = f"{count(judged.size)} {noun} of " + (f"the split {', '.join(splits)}" if splits else "the whole set")
     lines = [
         f"# Evaluation of {facts['model']}",
         "",
         "Research use only; not a medical device.",
         "",
-        f"Head `{facts['head']}`, {rows}; set {facts['sequences_digest'][:12]}, model {facts['model_digest'][:12]}.",
+        f"Head `{facts['head']}`, {rows}; set {set_digest[:12]}, model {facts['model_digest'][:12]}.",
     ]
     lines += [line for sentence in facts["cautions"] for line in ("", f"Beware: {sentence}.")]
-    lines += ["", *_table([one for one in figures if one.scope == ALL], "")]
-    for scope in (CLASS, GROUP):
+    lines += ["", *_table([one for one in figures if one.scope == ALL], "", noun)]
+    for scope in (THRESHOLD, CLASS, GROUP):
         columns = dict.fromkeys(one.column for one in figures if one.scope == scope)
         for column in columns:
             some = [one for one in figures if one.scope == scope and one.column == column]
-            lines += ["", f"## By {column or 'class'}", "", *_table(some, column or "class")]
+            head = column or HEADS.get((judged.kind, scope), "class")
+            lines += ["", f"## By {head}", "", *_table(some, head, noun)]
     return "\n".join(lines) + "\n"
 
 
-def _table(figures: Sequence[Figure], head: str) -> list[str]:
+def _table(figures: Sequence[Figure], head: str, noun: str) -> list[str]:
     metrics = list(dict.fromkeys(one.metric for one in figures))
     names = list(dict.fromkeys(one.name for one in figures))
     cells = {(one.name, one.metric): one for one in figures}
     lines = [
-        f"| {head or 'rows'} | n | " + " | ".join(metrics) + " |",
+        f"| {head or noun} | n | " + " | ".join(metrics) + " |",
         "|---" * (len(metrics) + 2) + "|",
     ]
     for name in names[:MAX_GROUPS]:

@@ -1,7 +1,8 @@
 """The HTML report of an evaluation: one file, no script, nothing loaded from elsewhere.
 
 Every number stands in an element whose `data-key` names its source: `counts.scored`, `all.accuracy.value`,
-`class.site.recall.low`, `group.contig.chr1.auroc.num`, `confusion.TRUTH.PREDICTED`, `reliability.3.observed`.
+`class.site.recall.low`, `threshold.0.50.object_f1.value`, `group.contig.chr1.auroc.num`, `confusion.TRUTH.PREDICTED`,
+`reliability.3.observed`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,21 @@ from engine.scoring import _svg
 from engine.scoring._metrics import roc_curve
 from engine.scoring._page import Number, count, entries, real, render_page, share
 from engine.scoring._predict_report import counts_of
-from engine.training._evaluation import ALL, CLASS, GROUP, SMALL_CELL, AnyJudged, Bootstrap, Figure, Judged, Reliability
+from engine.training._evaluation import (
+    ALL,
+    CLASS,
+    GROUP,
+    QUARTERED,
+    SMALL_CELL,
+    THRESHOLD,
+    AnyJudged,
+    Bootstrap,
+    Figure,
+    Judged,
+    Reliability,
+)
 from engine.training._metrics import NUM_BINS, precision_recall_curve
+from engine.training._object_evaluation import JudgedObjects
 from engine.training._position_evaluation import JudgedPositions
 from schemas import states
 
@@ -48,8 +62,27 @@ METRIC_LABELS = {
     "mae": "Mean absolute error",
     "concordance": "Concordance index",
     "concordance_uncensored": "Concordance index, uncensored",
+    "object_f1": "Object F1",
+    "object_precision": "Object precision",
+    "object_recall": "Object recall",
+    "object_f1_50": "Object F1, IoU 0.5",
+    "object_f1_70": "Object F1, IoU 0.7",
+    "object_f1_90": "Object F1, IoU 0.9",
+    "object_f1_50_per_sample": "Object F1, IoU 0.5, mean over images",
+    "object_f1_70_per_sample": "Object F1, IoU 0.7, mean over images",
+    "average_precision": "Average precision",
+    "dice": "Dice of the foreground",
+    "iou": "IoU",
 }
-_NAMES = {"classes": "class", "labels": "label", "numbers": "number", "positions": "state"}
+# Of each kind: what a channel is called, and what it is counted in.
+_NAMES = {
+    "classes": "class",
+    "labels": "label",
+    "numbers": "number",
+    "positions": "state",
+    "objects": "pixel class",
+}
+_TRUTHS = {"positions": "positions", "objects": "pixels"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +97,7 @@ class Page:
         facts: of the manifest.
         options: how intervals were made.
         cluster: column whose values were drawn together.
+        noun: what a row is called, in the plural.
     """
 
     judged: AnyJudged
@@ -75,6 +109,7 @@ class Page:
     facts: Mapping[str, Any]
     options: Bootstrap
     cluster: str | None
+    noun: str = "rows"
 
 
 def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]) -> str:
@@ -96,8 +131,10 @@ def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]
         records=counts_of(by_state, ordered),
         overall=[_card(one) for one in page.figures if one.scope == ALL],
         kind=_NAMES[judged.kind],
-        truths="positions" if judged.kind == "positions" else "rows",
+        noun=page.noun,
+        truths=_TRUTHS.get(judged.kind, page.noun),
         classes=_table([one for one in page.figures if one.scope == CLASS], judged.num_truths),
+        thresholds=_thresholds(page),
         confusion=_confusion(page),
         drawings=_drawings(page),
         audits=[
@@ -107,11 +144,19 @@ def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]
         samples=Number("bootstrap.samples", count(page.options.samples)),
         seed=page.options.seed,
         cluster=page.cluster,
+        quartered=QUARTERED,
         small_cell=SMALL_CELL,
         num_bins=NUM_BINS,
         timings=list(entries(timings, "timings")),
         provenance=list(entries(provenance, "provenance")),
     )
+
+
+def _thresholds(page: Page) -> dict[str, Any] | None:
+    """Objects that are matched at each IoU, as a share of the true ones, and their figures."""
+    if not isinstance(page.judged, JudgedObjects):
+        return None
+    return _table([one for one in page.figures if one.scope == THRESHOLD], page.judged.num_objects())
 
 
 def _card(one: Figure) -> dict[str, Any]:
@@ -168,6 +213,8 @@ def _confusion(page: Page) -> dict[str, Any] | None:
 
 def _drawings(page: Page) -> list[dict[str, Any]]:
     judged = page.judged
+    if isinstance(judged, JudgedObjects):
+        return [_by_threshold(page)]
     if isinstance(judged, JudgedPositions):
         return [_reliability(page)]
     if judged.kind == "numbers":
@@ -179,6 +226,19 @@ def _drawing(
     head: str, svg: str, *, legend: Sequence[str] = (), caption: str = "", bins: Sequence[list[Number]] = ()
 ) -> dict[str, Any]:
     return {"head": head, "svg": svg, "legend": legend, "caption": caption, "bins": bins}
+
+
+def _by_threshold(page: Page) -> dict[str, Any]:
+    """Figures of whole objects over the IoU from which they count as matched."""
+    names = ("object_f1", "object_precision", "object_recall")
+    found = {(one.metric, one.name): one.value for one in page.figures if one.scope == THRESHOLD}
+    places = list(dict.fromkeys(name for _, name in found))
+    curves = [
+        (np.array([float(place) for place in places]), np.array([found[name, place] or 0.0 for place in places]))
+        for name in names
+    ]
+    svg = _svg.by_iou(curves, title="Figures of objects by the IoU from which they are matched")
+    return _drawing("Objects by IoU", svg, legend=["F1", "precision", "recall"])
 
 
 def _scatters(judged: Judged) -> list[dict[str, Any]]:

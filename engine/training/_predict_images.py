@@ -9,7 +9,7 @@ Shape letters: B images, C channels, Y and X rows and columns, K outputs.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -35,7 +35,6 @@ from engine.scoring._finished_rows import FinishedRows, RowSource
 from engine.scoring._predict_stages import Skipped, Skips, not_kept, rows_table, shard_output
 from engine.scoring._prediction_columns import columns_of, head_arrays
 from engine.training._image_set import ImageReader, ImageSet
-from engine.training._judge_images import FIELDS, Judge, task_of
 from engine.training.kinds.images import KIND, ImageInputs, refused_pixels
 from schemas import states, tables
 
@@ -53,14 +52,14 @@ class ImageBatch:
         columns: what the output keeps of the set, all rows in order.
         pixels: (C, Y, X) of the rows to predict, by row.
         skipped: why the others are not predicted, by row.
-        targets: the truth of the rows to predict, where it is asked for.
+        masks: (Y, X) the set's own objects of the rows to predict, where they are asked for.
     """
 
     shard: int
     columns: pa.Table
     pixels: Mapping[int, NDArray[Any]]
     skipped: Skips
-    targets: Mapping[int, Any]
+    masks: Mapping[int, NDArray[Any]]
 
 
 class ImageRows(RowSource):
@@ -93,7 +92,6 @@ class PredictImagesStages:
         images: the set.
         model: model folder.
         images_per_shard: rows of a shard.
-        judge: hold what is told against the set's own classes or masks.
         device, precision, micro_batch: of the model.
     """
 
@@ -101,7 +99,6 @@ class PredictImagesStages:
     images: ImageSet
     model: str
     images_per_shard: int
-    judge: bool = False
     device: str = "cpu"
     precision: str = "fp32"
     micro_batch: int = 4
@@ -147,12 +144,6 @@ class PredictImagesStages:
             raise InputError(what, where=f"model {info.name}", fix="give a model whose encoder takes them")
         if self.finds_objects:
             _ = self.growing
-        if (judge := self.judged_by()) is not None:
-            judge.check()
-
-    def judged_by(self) -> Judge | None:
-        """Who holds it against the truth; None where nobody does."""
-        return Judge(task_of(self.info), self.images) if self.judge else None
 
     @property
     def growing(self) -> Growing:
@@ -176,7 +167,7 @@ class PredictImagesStages:
 
     def schema(self) -> pa.Schema:
         """Columns of the table."""
-        return pa.schema([*tables.IMAGE_PREDICTIONS, *self.told_fields(), *(FIELDS if self.judge else ())])
+        return pa.schema([*tables.IMAGE_PREDICTIONS, *self.told_fields()])
 
     def told_fields(self) -> list[pa.Field]:
         """Columns of what the model tells."""
@@ -202,7 +193,7 @@ class PredictImagesStages:
 
     def open_reader(self) -> Callable[[Shard], ImageBatch]:
         """See runtime.stages.Stages."""
-        return _BatchReader(self.source(), ImageReader(self.images), self.judged_by())
+        return ImageBatchReader(self.source(), ImageReader(self.images))
 
     def open_scorer(self) -> Callable[[ImageBatch], ShardOutput]:
         """See runtime.stages.Stages."""
@@ -222,39 +213,46 @@ def rows_per_shard(data: ImageSet, *, images_per_shard: int, bytes_per_shard: in
 
 
 @dataclass(frozen=True)
-class _BatchReader:
+class ImageBatchReader:
+    """Reads the images of a shard.
+
+    Attributes:
+        source: the set's index.
+        images: its pixels.
+        skip: rows that are not asked about; those that the ingest rejected must be among them.
+        with_masks: read the set's own objects, too.
+    """
+
     source: ImageRows
     images: ImageReader
-    judge: Judge | None
+    skip: Callable[[pa.Table], dict[int, Skipped]] = not_kept
+    with_masks: bool = False
 
     def __call__(self, shard: Shard) -> ImageBatch:
         table = self.source.read(shard)
-        skipped = not_kept(table)
+        skipped = self.skip(table)
         pixels: dict[int, NDArray[Any]] = {}
-        targets: dict[int, Any] = {}
-        for row, (record, label) in enumerate(
-            zip(table["record"].to_pylist(), table["label"].to_pylist(), strict=True)
-        ):
+        masks: dict[int, NDArray[Any]] = {}
+        for row, record in enumerate(table["record"].to_pylist()):
             if row in skipped:
                 continue
             try:
                 found = self.images.images([record])[0]
-                target = None if self.judge is None else self._target(self.judge, record, label)
+                if self.with_masks:
+                    masks[row] = self.images.masks([record])[0]
             except DataError as error:
                 skipped[row] = Skipped(states.REJECTED, "damaged_image", str(error))
                 continue
-            if isinstance(target, Skipped):
-                skipped[row] = target
-                continue
-            pixels[row], targets[row] = found, target
-        return ImageBatch(shard.shard, table.drop_columns(["state"]), pixels, skipped, targets)
-
-    def _target(self, judge: Judge, record: int, label: str | None) -> Any:
-        return judge.target(record, label, self.images.masks([record])[0] if judge.needs_masks else None)
+            pixels[row] = found
+        return ImageBatch(shard.shard, table.drop_columns(["state"]), pixels, skipped, masks)
 
 
-class _BatchScorer:
-    """Builds the rows, masks, objects, rejects and counts of a shard."""
+class ImageAnswerer:
+    """A loaded model of images.
+
+    Attributes:
+        halved: batches halved so far, each of which voids the byte promise for its shard.
+    """
 
     def __init__(self, stages: PredictImagesStages) -> None:
         import torch
@@ -269,51 +267,19 @@ class _BatchScorer:
             # Equal bytes are promised for one intra-op thread, whoever started this process.
             torch.set_num_threads(1)
         self._members: list[Any] = list(load_members(stages.info, self._device))
-        self._growing = stages.growing if stages.finds_objects else None
-        self._judge = stages.judged_by()
-        self._halved = 0
+        self.halved = 0
 
-    def __call__(self, batch: ImageBatch) -> ShardOutput:
-        before, skipped = self._halved, dict(batch.skipped)
-        found: dict[int, NDArray[np.float32]] = {}
-        masks: dict[int, NDArray[np.int32]] = {}
-        kept: dict[int, tuple[list[float], list[float]]] = {}
-        for row, values in self._values(batch.pixels):
-            if not np.isfinite(values).all():
-                sentence = f"the model's head {self._stages.head.name} gave NaN or infinity for this image"
-                skipped[row] = Skipped(states.REJECTED, "model_output_not_finite", sentence)
-                continue
-            if self._judge is not None:
-                kept[row] = self._judge.kept(values, batch.targets[row])
-            if self._growing is None:
-                found[row] = values
-            else:
-                masks[row] = objects_of(values, self._growing)
-        rows = range(batch.columns.num_rows)
-        if self._growing is None:
-            told = head_arrays(self._stages.head, [found.get(row) for row in rows])
-            files: dict[str, bytes] = {}
-        else:
-            told = [pa.array([int(masks[row].max(initial=0)) if row in masks else None for row in rows], pa.int32())]
-            files = self._files(batch, masks)
-        if self._judge is not None:
-            pairs = [kept.get(row, (None, None)) for row in rows]
-            told += [pa.array([pair[n] for pair in pairs], one.type) for n, one in enumerate(FIELDS)]
-        halved = self._halved - before
-        output = shard_output(
-            rows_table(batch.columns, skipped, told, self._stages.schema()),
-            skipped,
-            ids=batch.columns["id"],
-            notes={"halved_batches": halved} if halved else {},
-        )
-        return ShardOutput(**{**vars(output), "files": files})
-
-    def _values(self, pixels: Mapping[int, NDArray[Any]]) -> Any:
-        """(row, (K,) or (K, Y, X)), the mean over the members."""
-        rows, size = list(pixels), self._stages.micro_batch
+    def __call__(self, batch: ImageBatch, skipped: dict[int, Skipped]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(row, (K,) or (K, Y, X)) of the rows with finite values, the mean over the members; others are skipped."""
+        rows, size = list(batch.pixels), self._stages.micro_batch
         for begin in range(0, len(rows), size):
             some = rows[begin : begin + size]
-            yield from zip(some, self._run(np.stack([pixels[row] for row in some])), strict=True)
+            for row, values in zip(some, self._run(np.stack([batch.pixels[row] for row in some])), strict=True):
+                if np.isfinite(values).all():
+                    yield row, values
+                else:
+                    sentence = f"the model's head {self._stages.head.name} gave NaN or infinity for this image"
+                    skipped[row] = Skipped(states.REJECTED, "model_output_not_finite", sentence)
 
     def _run(self, pixels_BCYX: NDArray[Any]) -> NDArray[np.float32]:
         """One micro-batch, halved as often as memory asks for it; see Predictor."""
@@ -334,7 +300,7 @@ class _BatchScorer:
             what = f"one image of {' x '.join(map(str, pixels_BCYX.shape[1:]))} pixels does not fit into memory"
             fix = "use a device with more memory or fewer workers on it"
             raise SystemFailure(f"{what} ({reason})", where=str(self._device), fix=fix)
-        self._halved += 1
+        self.halved += 1
         middle = len(pixels_BCYX) // 2
         return np.concatenate([self._run(half) for half in (pixels_BCYX[:middle], pixels_BCYX[middle:])])
 
@@ -348,6 +314,40 @@ class _BatchScorer:
             each = [member(*tensors)[self._stages.head.name].float() for member in self._members]
         mean: NDArray[np.float32] = torch.stack(each).mean(dim=0).cpu().numpy()
         return mean
+
+
+class _BatchScorer:
+    """Builds the rows, masks, objects, rejects and counts of a shard."""
+
+    def __init__(self, stages: PredictImagesStages) -> None:
+        self._stages = stages
+        self._answer = ImageAnswerer(stages)
+        self._growing = stages.growing if stages.finds_objects else None
+
+    def __call__(self, batch: ImageBatch) -> ShardOutput:
+        before, skipped = self._answer.halved, dict(batch.skipped)
+        found: dict[int, NDArray[np.float32]] = {}
+        masks: dict[int, NDArray[np.int32]] = {}
+        for row, values in self._answer(batch, skipped):
+            if self._growing is None:
+                found[row] = values
+            else:
+                masks[row] = objects_of(values, self._growing)
+        rows = range(batch.columns.num_rows)
+        if self._growing is None:
+            told = head_arrays(self._stages.head, [found.get(row) for row in rows])
+            files: dict[str, bytes] = {}
+        else:
+            told = [pa.array([int(masks[row].max(initial=0)) if row in masks else None for row in rows], pa.int32())]
+            files = self._files(batch, masks)
+        halved = self._answer.halved - before
+        output = shard_output(
+            rows_table(batch.columns, skipped, told, self._stages.schema()),
+            skipped,
+            ids=batch.columns["id"],
+            notes={"halved_batches": halved} if halved else {},
+        )
+        return ShardOutput(**{**vars(output), "files": files})
 
     def _files(self, batch: ImageBatch, masks: Mapping[int, NDArray[np.int32]]) -> dict[str, bytes]:
         """The shard of the masks, empty ones where an image has none, and its objects."""

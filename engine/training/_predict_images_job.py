@@ -8,7 +8,6 @@ from typing import Any
 
 from engine.errors import DataError
 from engine.io.image_store import label_store, shard_name
-from engine.runtime import layout
 from engine.runtime.commit import Parts, Report
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
@@ -17,13 +16,11 @@ from engine.scoring._page import timings_of
 from engine.scoring._predict_job import model_entry, model_facts, model_key
 from engine.storage.store import Store
 from engine.training._predict_images import MASKS, OBJECTS, PredictImagesStages
-from engine.training._train_card import figures_text
 from schemas import tables
 
 JOB = "predict_images"
 SCHEMA_NAME = "image_predictions"
-METRICS = "metrics.json"
-RESULTS = (f"{MASKS}/", f"{OBJECTS}/", METRICS)
+RESULTS = (f"{MASKS}/", f"{OBJECTS}/")
 # Raised when the same model and images would give other rows or masks.
 RESULT_VERSION = 1
 
@@ -55,7 +52,6 @@ class PredictImagesJob:
             "precision": stages.precision,
             "micro_batch": stages.micro_batch,
             "images_per_shard": stages.images_per_shard,
-            "judge": stages.judge,
         }
 
     def facts(self) -> dict[str, Any]:
@@ -70,18 +66,15 @@ class PredictImagesJob:
         }
 
     def finish(self, parts: Parts, store: Store) -> Mapping[str, int]:
-        """Write the figures, and the metadata of the masks once every shard of them is there and whole."""
-        found: dict[str, int] = {}
-        if (judge := self.stages.judged_by()) is not None:
-            store.put(METRICS, layout.sealed_json(judge.figures(parts.tables())))
-            found[METRICS] = -1
+        """Write the metadata of the masks once every shard of them is there and whole."""
         if not self.stages.finds_objects:
-            return found
+            return {}
         parts.check_files(f"{OBJECTS}/")
         spec, num = self.stages.mask_spec(), self.stages.rows.num_rows
         wanted = {shard_name(spec, number) for number in range(-(-num // spec.chunks_per_shard))}
         if parts.check_files(f"{MASKS}/") != wanted:
             raise DataError("the shards of the masks are not those of the set", where=MASKS, fix="run with --force")
+        found: dict[str, int] = {}
         for name, data in label_store(spec, num):
             store.put(name, data)
             found[name] = -1
@@ -102,9 +95,6 @@ class PredictImagesJob:
                 "versions": noted_versions(),
                 "command": self._command,
             }
-            if (judge := stages.judged_by()) is not None:
-                told = judge.figures(parts.tables())["all"]
-                provenance["judged"] = {"images": told["samples"], "figures": figures_text(told["metrics"])}
             content = {"summary": summary.to_dict(), "provenance": provenance, "timings": times}
             return Report(_predict_report.render(summary, provenance, times), content)
 

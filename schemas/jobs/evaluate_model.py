@@ -1,7 +1,8 @@
-"""Judge a model on a labelled set of sequences, whole or by a split: figures with intervals, by class and by group.
+"""Judge a model on a labelled set of sequences or images, whole or by a split: figures with intervals.
 
-The truth is the column that the head was trained on: label for a head that tells classes (softmax), position_labels for
-one that tells a class of every position, target for one number or label, targets for several.
+The truth is what the head was trained on: the column label for a head that tells classes (softmax), position_labels for
+one that tells a class of every position, target for one number or label, targets for several; of images that hold
+objects the set's masks.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from schemas._base import Name, Option, Spec
-from schemas.jobs.predict import PredictExecutionSpec, Share, Text
+from schemas.jobs.predict import Share, Text
 
+PositiveInt = Annotated[int, Field(ge=1)]
 WholeInt = Annotated[int, Field(ge=0)]
 SplitName = Literal["train", "validation", "test"]
-AuditColumn = Literal["group", "label", "contig", "strand", "length", "id", "second_id"]
+AuditColumn = Literal[
+    "group", "label", "id", "contig", "strand", "length", "second_id",
+    "plate", "well", "field", "folder", "t", "z", "num_objects",
+]  # fmt: skip
 
 
 class JudgedRowsSpec(Spec):
@@ -42,38 +47,70 @@ class IntervalsSpec(Spec):
     """bootstrap samples; 0 gives no intervals"""
     seed: WholeInt = 0
     """of the samples"""
-    cluster: Literal["group", "contig", "id", "second_id"] | None = None
-    """column whose values are drawn whole, where rows that share one are not independent; unset draws single rows"""
+    cluster: Literal["group", "contig", "id", "second_id", "plate", "well"] | None = None
+    """column whose values are drawn whole, where rows that share one are not independent (of images: group, plate or
+    well); unset draws single rows"""
+
+
+class EvaluateExecutionSpec(Spec):
+    """Where and how wide to run."""
+
+    executor: Literal["in-process", "ray"] = "in-process"
+    """in-process needs no Ray; ray runs the same stages on Ray Data, on this machine or a cluster"""
+    workers: PositiveInt | None = None
+    """processes that hold the model; unset takes one per CPU core or per CUDA device"""
+    address: Text | None = None
+    """Ray cluster to join, as host:port or auto; unset starts a private one on this machine"""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """device the model runs on"""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """arithmetic of the model; fp32 is full single precision, also on GPUs that would round to TF32"""
+    micro_batch: PositiveInt | None = None
+    """most sequences or images through the model at once; unset takes 64 sequences or 4 images"""
+    records_per_shard: PositiveInt = 20_000
+    """most records in a shard, the unit of work, retry and commit"""
+    letters_per_shard: PositiveInt = 8 << 20
+    """of sequences: most letters in a shard"""
+    bytes_per_shard: PositiveInt = 32 << 20
+    """of images: most bytes of pixels in a shard"""
+
+    @model_validator(mode="after")
+    def _agree(self) -> EvaluateExecutionSpec:
+        if self.address and self.executor != "ray":
+            raise ValueError("address names a Ray cluster: set executor to ray")
+        return self
 
 
 class EvaluateModelSpec(Spec):
-    """Judge a model on a labelled set of sequences: figures with intervals, by class and by group."""
+    """Judge a model on a labelled set of sequences or images: figures with intervals, by class and by group."""
 
     job: Literal["evaluate_model"] = "evaluate_model"
     """the job this spec is for"""
     version: Literal[1] = 1
     """version of this spec's layout"""
-    sequences: Text
-    """the labelled set: the output of a finished ingest-sequences run, also as run:DIR"""
+    data: Text
+    """the labelled set: the output of a finished ingest-sequences or ingest-images run, also as run:DIR"""
     model: Text | None = None
     """a model that ships, by name, or a model folder"""
     predictions: Text | None = None
-    """in place of a model: the output of a finished predict run over the same set"""
+    """in place of a model: the output of a finished predict run over the same set of sequences"""
     head: Name | None = None
     """the judged head; may be left out where there is one"""
     both_strands: bool = False
-    """average the model's outputs over both strands of DNA"""
+    """average the model's outputs over both strands of DNA; not of images"""
     splits: JudgedRowsSpec = Field(default_factory=JudgedRowsSpec)
     """which rows are judged (--splits, --split)"""
     audit: Annotated[tuple[AuditColumn, ...], Field(strict=False)] = ()
-    """columns of the set by whose values figures are also given apart; length in quarters"""
+    """columns of the set by whose values figures are also given apart, length and num_objects in quarters; of sequences
+    group, label, id, contig, strand, length and of pairs second_id, of images group, label, id, plate, well, field,
+    folder, t, z, num_objects"""
     intervals: IntervalsSpec = Field(default_factory=IntervalsSpec)
     """how sure the figures are"""
     output: Text
     """run directory: a local path, s3:// or gs://; a run that stopped there is resumed"""
     max_reject_fraction: Share = 0.05
     """most rejected records, as a share; above it the run stops with exit code 3; 1 accepts any share"""
-    execution: PredictExecutionSpec = Field(default_factory=PredictExecutionSpec)
+    execution: EvaluateExecutionSpec = Field(default_factory=EvaluateExecutionSpec)
     """where and how wide to run"""
 
     @model_validator(mode="after")
@@ -90,7 +127,7 @@ class EvaluateModelSpec(Spec):
 SPEC = EvaluateModelSpec
 
 OPTIONS = (
-    Option("sequences", ("SEQUENCES",)),
+    Option("data", ("SET",)),
     Option("model", ("--model", "-m")),
     Option("predictions", ("--predictions",), metavar="RUN"),
     Option("output", ("--output", "-o")),
@@ -99,7 +136,7 @@ OPTIONS = (
     Option("splits.file", ("--splits",), metavar="FILE"),
     Option("splits.names", ("--split",), form="commas", metavar="train|validation|test"),
     Option("splits.fold", ("--fold",)),
-    Option("audit", ("--audit",), form="commas", metavar="group|label|contig|strand|length|id|second_id"),
+    Option("audit", ("--audit",), form="commas", metavar="group|label|length|plate|well|..."),
     Option("intervals.samples", ("--bootstrap",)),
     Option("intervals.cluster", ("--cluster",)),
     Option("max_reject_fraction", ("--max-rejects",)),

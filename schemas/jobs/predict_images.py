@@ -56,8 +56,6 @@ class PredictImagesSpec(Spec):
     """the output of a finished ingest-images run, also as run:DIR; a local path"""
     model: Text
     """a model folder that train-model made of an image set"""
-    judge: bool = False
-    """hold what is told against the set's own classes or masks: figures with intervals, over all and by group"""
     output: Text
     """run directory: a local path, s3:// or gs://; a run that stopped there is resumed"""
     max_reject_fraction: Share = 0.05
@@ -72,7 +70,6 @@ OPTIONS = (
     Option("images", ("IMAGES",)),
     Option("model", ("--model", "-m")),
     Option("output", ("--output", "-o")),
-    Option("judge", ("--judge",)),
     Option("max_reject_fraction", ("--max-rejects",)),
     Option("execution.executor", ("--executor",)),
     Option("execution.address", ("--address",)),

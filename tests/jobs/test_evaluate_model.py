@@ -288,7 +288,7 @@ def test_two_workers_and_a_killed_driver_give_the_same_bytes(folder, calm, tmp_p
 def test_ray_gives_the_same_bytes(ray_cluster, folder, calm, tmp_path):
     spec = EvaluateModelSpec.model_validate(
         {
-            "sequences": str(folder / "set"),
+            "data": str(folder / "set"),
             "model": str(folder / "class"),
             "splits": {"file": str(folder / "splits.parquet")},
             "audit": ["group", "label", "length"],

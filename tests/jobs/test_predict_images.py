@@ -8,56 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 import torch
 import zarr
 
-from engine import registry
 from engine.imaging.instances import Growing, objects_of
-from engine.imaging.matching import match_counts, object_f1
-from engine.models._folder import ModelCard, save_model_folder
 from engine.models._info import open_model
-from engine.training import _judge_images
 from engine.training._image_set import ImageReader, open_image_set
-from tests.toys.image_sets import classed, dot_set, dots, ingested
+from tests.toys.image_models import SCALE, classifier, model, segmenter
+from tests.toys.image_sets import classed, dots, ingested
 from tests.toys.pictures import save
 from tests.toys.runs import assert_same_results
 from tests.toys.variant_runs import assert_one_sentence, replisome, replisome_here
 
 torch.set_num_threads(1)
-
-SCALE = {"channels": 1, "scale": "values", "low": 200.0, "high": 1000.0}
-
-
-def model(folder: Path, name: str, *, encoder: dict, extra: dict, members: int = 1, **params) -> Path:
-    """Seeded random weights."""
-    cls = registry.component("models", name)
-    values = {"activation": "softmax", "in_channels": encoder["channels"], "channels": 4, "levels": 2, **params}
-    made = []
-    for seed in range(members):
-        torch.manual_seed(seed)
-        made.append(cls(registry.build_params(cls, values, where="test")).eval())
-        if name == "u_net":
-            _bright_is_inside(made[-1])
-    told = ModelCard("toy", "1", "Apache-2.0", "# A toy", {"name": "pixels", "params": encoder}, extra=extra)
-    save_model_folder(folder, made, architecture=name, card=told)
-    return folder
-
-
-def _bright_is_inside(network) -> None:
-    """A network of one level whose first convolution looks at the pixel alone."""
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.zero_()
-        layers = network.down[0].layers
-        for place in (0, 3):
-            layers[place].weight[0, 0, 1, 1] = 1.0
-            layers[place].bias[1] = 0.5
-        for place in (1, 4):
-            layers[place].weight.fill_(1.0)
-        network.final.weight[1, 0] = 8.0
-        network.final.weight[0, 1] = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +32,7 @@ def folder(tmp_path_factory) -> Path:
     for number in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10):
         save(folder / "in" / f"{number:02d}.tif", dots(number)[0])
     ingested(folder, "--images-per-shard", "4")
-    shares = {"background": 0.8, "inside": 0.1, "boundary": 0.1}
-    facts = {"pixel_shares": shares, "images": 1, "objects": 3}
-    extra = {"task": ["image_segmentation", {"object_px": 3}], "images": {"dtype": "uint16"}, "targets": facts}
-    outputs = {"outputs": ("background", "inside", "boundary"), "head": "pixel_class"}
-    model(folder / "model", "u_net", encoder=SCALE, extra=extra, **{**outputs, "levels": 1})
+    segmenter(folder / "model")
     return folder
 
 
@@ -125,20 +85,20 @@ def test_each_image_alone_through_the_network(folder, calm):
 def test_a_batch_that_memory_does_not_hold_is_halved(folder, calm, tmp_path, monkeypatch):
     from engine.training import _predict_images
 
-    ran = _predict_images._BatchScorer._run_members
+    ran = _predict_images.ImageAnswerer._run_members
 
     def scarce(self, pixels: np.ndarray, most: int) -> np.ndarray:
         if len(pixels) > most:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return ran(self, pixels)
 
-    monkeypatch.setattr(_predict_images._BatchScorer, "_run_members", lambda *given: scarce(*given, 1))
+    monkeypatch.setattr(_predict_images.ImageAnswerer, "_run_members", lambda *given: scarce(*given, 1))
     done = replisome_here(*words(folder, tmp_path / "out", "-j", "1"))
     assert done.returncode == 0, done.stderr
     assert table(tmp_path / "out").equals(table(calm))
     notes = json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["notes"]
     assert notes == {"halved_batches": 6}
-    monkeypatch.setattr(_predict_images._BatchScorer, "_run_members", lambda *given: scarce(*given, 0))
+    monkeypatch.setattr(_predict_images.ImageAnswerer, "_run_members", lambda *given: scarce(*given, 0))
     done = replisome_here(*words(folder, tmp_path / "none", "-j", "1"))
     assert_one_sentence(done, 4, "one image of 1 x 24 x 24 pixels does not fit into memory")
 
@@ -205,10 +165,7 @@ def classes(tmp_path_factory) -> Path:
     for number in range(7):
         save(folder / "in" / "ab"[number % 2] / f"{number}.png", classed(number))
     ingested(folder, "--label-from-folder")
-    encoder = {"channels": 3}
-    facts = {"classes": {"a": 3, "b": 2, "c": 1}}
-    extra = {"task": ["image_classification", {}], "targets": facts}
-    model(folder / "model", "image_cnn", encoder=encoder, extra=extra, members=2, outputs=("a", "b", "c"), head="class")
+    classifier(folder / "model")
     return folder
 
 
@@ -254,67 +211,3 @@ def test_what_does_not_go_together_is_one_sentence(folder, classes, tmp_path, mo
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     more = (str(folder / "set"), "-m", str(folder / "model"), "--device", "cuda", "-j", "1")
     assert_one_sentence(refused(*more), 2, "'cuda' asked for, this machine has 0 CUDA devices")
-
-
-def test_objects_are_judged_by_the_masks_of_the_set(folder, tmp_path):
-    dot_set(tmp_path, 7, "--group-pattern", r"0[0-5](\.)")
-    given = ["predict-images", str(tmp_path / "set"), "-m", str(folder / "model"), "--judge", "--images-per-shard", "3"]
-    done = replisome_here(*given, "-o", str(tmp_path / "out"), "--progress", "none")
-    assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    masks = zarr.open_group(tmp_path / "out" / "masks.zarr", mode="r")["0"]
-    counts = np.array([match_counts(dots(number)[1], masks[number]) for number in range(7)])
-    metrics = told["all"]["metrics"]
-    for place, name in ((0, "object_f1_50"), (4, "object_f1_70")):
-        assert metrics[name]["value"] == pytest.approx(object_f1(counts.sum(axis=0))[place])
-        assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"]
-    assert [one["samples"] for one in told["groups"].values()] == [6]
-    assert told["groups_left_out"] == {"small": 0, "beyond": 0}
-    grouped = told["groups"]["."]["metrics"]["object_f1_50"]["value"]
-    assert grouped == pytest.approx(object_f1(counts[:6].sum(axis=0))[0])
-    assert f"object_f1_70 {metrics['object_f1_70']['value']:.3f}" in (tmp_path / "out" / "report.html").read_text()
-    assert replisome_here("verify", str(tmp_path / "out")).returncode == 0
-
-
-def test_the_largest_groups_have_figures_and_the_others_are_counted(classes, monkeypatch):
-    monkeypatch.setattr(_judge_images, "_MOST_GROUPS", 2)
-    groups = [*"aabbbbbbcccccddddddeeeeeeee", None]
-    kept = [[0.5, 0.3, 0.2] for _ in groups]
-    columns = {"state": ["scored"] * len(groups), "group": groups, "kept": kept, "target": [[0.0] for _ in groups]}
-    task, data = _judge_images.task_of(open_model(classes / "model")), open_image_set(str(classes / "set"))
-    judge = _judge_images.Judge(task, data)
-    told = judge.figures([pa.table(columns)])
-    assert {name: one["samples"] for name, one in told["groups"].items()} == {"e": 8, "b": 6}
-    assert told["groups_left_out"] == {"small": 1, "beyond": 2}
-    assert told["all"]["samples"] == len(groups)
-
-
-def test_classes_are_judged_by_the_labels_of_the_set(classes, tmp_path):
-    for number in range(8):
-        save(tmp_path / "in" / "abz"[number % 2 + (number == 7)] / f"{number}.png", classed(number))
-    ingested(tmp_path, "--label-from-folder")
-    given = ["predict-images", str(tmp_path / "set"), "-m", str(classes / "model"), "--judge", "--progress", "none"]
-    done = replisome_here(*given, "-o", str(tmp_path / "out"), "--max-rejects", "0.2")
-    assert done.returncode == 0, done.stderr
-    rows = table(tmp_path / "out")
-    (odd,) = rows.filter(pl.col("state") == "rejected").to_dicts()
-    assert (odd["label"], odd["reason"]) == ("z", "unknown_label")
-    (told,) = table(tmp_path / "out", "rejects")["sentence"].to_list()
-    assert "has label 'z', the classes are a, b, c" in told
-    judged = rows.filter(pl.col("state") == "scored")
-    accuracy = (judged["label"] == judged["class_predicted"]).mean()
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["all"]
-    assert found["samples"] == 7
-    assert found["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
-
-
-def test_a_set_without_truth_is_not_judged(folder, classes, tmp_path):
-    for place, net, told in (
-        (folder / "set", folder / "model", "the set has no masks to judge by; make it anew with --masks"),
-        (tmp_path / "set", classes / "model", "the set has no labels to judge by"),
-    ):
-        if not place.exists():
-            save(tmp_path / "in" / "1.png", classed(1))
-            ingested(tmp_path)
-        done = replisome_here("predict-images", str(place), "-m", str(net), "--judge", "-o", str(tmp_path / "out"))
-        assert_one_sentence(done, 2, told)

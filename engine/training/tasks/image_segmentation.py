@@ -9,7 +9,7 @@ Shape letters: B images of a batch, N images, K classes, Y and X rows and column
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from engine.errors import InputError
 from engine.imaging.instances import BACKGROUND, BOUNDARY, CLASSES, INSIDE, Growing, objects_of
-from engine.imaging.matching import THRESHOLDS, average_precision, match_counts, object_f1
+from engine.imaging.matching import THRESHOLDS, average_precision, match_counts, object_f1, ratio
 from engine.scoring._metrics import Statistic
 from engine.training import _metrics
 from engine.training._task import Floats, Ids, refused
@@ -179,13 +179,8 @@ class ImageSegmentation:
         counts_NH3 = np.stack([hits_NH, kept_NS[:, [_H]] - hits_NH, kept_NS[:, [_H + 1]] - hits_NH], axis=2)
         f1_NH = object_f1(counts_NH3)
 
-        def pooled(weights_N: Floats) -> Floats:
-            sums_S = weights_N @ kept_NS
-            hits_H = sums_S[:_H]
-            return np.stack([hits_H, sums_S[_H] - hits_H, sums_S[_H + 1] - hits_H], axis=1)
-
         def f1(place: int) -> Statistic:
-            return lambda weights_N: float(object_f1(pooled(weights_N))[place])
+            return lambda weights_N: float(object_f1(_objects(weights_N @ kept_NS))[place])
 
         def per_sample(place: int) -> Statistic:
             own_N = f1_NH[:, place]
@@ -195,9 +190,33 @@ class ImageSegmentation:
         return {
             **{name: f1(place) for name, place in places.items()},
             **{f"{name}_per_sample": per_sample(places[name]) for name in ("object_f1_50", "object_f1_70")},
-            "average_precision": lambda weights_N: float(average_precision(pooled(weights_N))),
-            "dice": lambda weights_N: _dice((weights_N @ kept_NS[:, _H + 2 :]).reshape(_K, _K)),
+            "average_precision": lambda weights_N: float(average_precision(_objects(weights_N @ kept_NS))),
+            "dice": lambda weights_N: _dice(self.pixel_counts(weights_N @ kept_NS)),
         }
+
+    def threshold_statistics(self, kept_NS: Floats) -> dict[str, tuple[int, dict[str, Statistic]]]:
+        """For each IoU, such as "0.50", the objects that are matched there, and figures of all objects pooled."""
+
+        def of(figure: Callable[[Floats], Floats], place: int) -> Statistic:
+            return lambda weights_N: float(figure(_objects(weights_N @ kept_NS))[place])
+
+        figures = {
+            "object_precision": lambda counts_H3: ratio(counts_H3[:, 0], counts_H3[:, :2].sum(axis=1)),
+            "object_recall": lambda counts_H3: ratio(counts_H3[:, 0], counts_H3[:, [0, 2]].sum(axis=1)),
+            "object_f1": object_f1,
+            "average_precision": lambda counts_H3: ratio(counts_H3[:, 0], counts_H3.sum(axis=1)),
+        }
+        return {
+            f"{threshold:.2f}": (
+                int(kept_NS[:, place].sum()),
+                {name: of(figure, place) for name, figure in figures.items()},
+            )
+            for place, threshold in enumerate(THRESHOLDS)
+        }
+
+    def pixel_counts(self, sums_S: Floats) -> Floats:
+        """(K, K) pixels, truth in rows, of what is kept, summed over images."""
+        return sums_S[_H + 2 :].reshape(_K, _K)
 
     def pictured(self, values_BKYX: NDArray[Any], targets_BYX: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """True and found objects (B, Y, X), for pictures."""
@@ -229,6 +248,12 @@ def pixel_classes(masks_BYX: Tensor, boundary_px: int) -> Tensor:
     ends = F.max_pool2d(stack([numbers, -numbers], dim=1), size, stride=1, padding=boundary_px)
     classes = where(ends[:, 0] == -ends[:, 1], INSIDE, BOUNDARY)
     return where(masks_BYX == 0, BACKGROUND, classes)
+
+
+def _objects(sums_S: Floats) -> Floats:
+    """(H, 3) hits, alarms and misses of what is kept, summed over images."""
+    hits_H = sums_S[:_H]
+    return np.stack([hits_H, sums_S[_H] - hits_H, sums_S[_H + 1] - hits_H], axis=1)
 
 
 def _percent(threshold: float) -> int:

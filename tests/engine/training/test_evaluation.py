@@ -20,8 +20,8 @@ from engine.training._evaluation import (
     confusion,
     evaluate,
     figures_table,
-    length_bins,
     overall_statistics,
+    quarters,
     reliability,
 )
 
@@ -193,7 +193,7 @@ def test_no_samples_give_no_intervals_and_a_constant_column_no_value():
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60))
 def test_quarters_of_lengths_never_part_equal_ones(lengths):
-    names = length_bins(np.array(lengths))
+    names = quarters(np.array(lengths))
     assert 1 <= len(set(names)) <= 4
     assert len({(name, length) for name, length in zip(names, lengths, strict=True)}) == len(set(lengths))
     for name, length in zip(names, lengths, strict=True):
