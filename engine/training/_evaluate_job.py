@@ -41,11 +41,12 @@ from engine.training._evaluation import (
     quarters,
     reliability,
 )
+from engine.training._position_evaluation import JudgedPositions
 from schemas import states, tables
 
 JOB = "evaluate_model"
 # Raised when the same rows would give other figures.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 METRICS, METRICS_JSON, CARD = "metrics.parquet", "metrics.json", "model_card.md"
 RESULTS = (METRICS, METRICS_JSON, CARD)
 Stages = EvaluateStages | EvaluateImagesStages
@@ -98,6 +99,7 @@ class Evaluation:
             "figures": [asdict(one) for one in self.figures],
             "reliability": [asdict(one) for one in self.reliability],
             "confusion": self.confusion,
+            **({"binning": self.judged.binning()} if isinstance(self.judged, JudgedPositions) else {}),
         }
 
 

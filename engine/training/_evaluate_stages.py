@@ -32,7 +32,7 @@ from engine.scoring._predict_stages import (
 from engine.scoring._prediction_columns import columns_of, has_letters, value_column
 from engine.training._evaluation import AnyJudged, Judged, Kind, kind_of
 from engine.training._position_evaluation import TRUTH as POSITION_TRUTH
-from engine.training._position_evaluation import JudgedPositions, counted, odd_positions
+from engine.training._position_evaluation import counted, joined, odd_positions
 from engine.training._sequence_set import SequenceSet
 from engine.training._split_table import SplitTable
 from schemas import states, tables
@@ -203,7 +203,7 @@ class EvaluateStages:
         """Columns of the set that figures may be given apart by."""
         return (*AUDITED, *(PAIR_COLUMNS if self.is_pairs else ()))
 
-    def taken(self, table: pa.Table) -> tuple[Any, Any]:
+    def taken(self, table: pa.Table) -> Any:
         """What is kept for the figures of scored rows of `schema`."""
         if self.head.level == "position":
             return counted(table, self.head)
@@ -211,9 +211,9 @@ class EvaluateStages:
 
     def judged(self, taken: Sequence[Any], groups: Groups, clusters: NDArray[np.int64] | None) -> AnyJudged:
         """Rows of several tables, from what `taken` kept of each."""
-        values, truth = (np.concatenate(parts) for parts in zip(*taken, strict=True))
         if self.head.level == "position":
-            return JudgedPositions(self.head, values, truth, groups, clusters)
+            return joined(self.head, taken, groups, clusters)
+        values, truth = (np.concatenate(parts) for parts in zip(*taken, strict=True))
         censored = self.censored_at()
         return Judged(self.head, values, truth, groups, clusters, ranks_pairs=self.is_pairs, censored_at=censored)
 

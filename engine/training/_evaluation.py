@@ -296,17 +296,16 @@ class Bootstrap:
 
 def evaluate(judged: AnyJudged, how: Bootstrap) -> list[Figure]:
     """Figures over all rows, by IoU, by class and by group; groups with most rows first, quarters by size."""
-    figures = _figures(judged, overall_statistics(judged), how, scope=ALL)
+    blocks = [_Block(ALL, "", None, overall_statistics(judged))]
     if isinstance(judged, JudgedObjects):
-        for name, (num, statistics) in judged.at_thresholds().items():
-            figures += _figures(judged, statistics, how, scope=THRESHOLD, name=name, num_positive=num)
+        blocks += [_Block(THRESHOLD, name, *one) for name, one in judged.at_thresholds().items()]
     positives_K = judged.num_positive()
     for channel, name in enumerate(judged.head.channels):
         if len(judged.head.channels) == 1:
             break  # the same figures again
         of_class = None if positives_K is None else int(positives_K[channel])
-        statistics = channel_statistics(judged, channel)
-        figures += _figures(judged, statistics, how, scope=CLASS, name=name, num_positive=of_class)
+        blocks.append(_Block(CLASS, name, of_class, channel_statistics(judged, channel)))
+    figures = _figures(judged, blocks, how)
     for column, values in judged.groups.items():
         figures += _of_groups(judged, column, values, how)
     return figures
@@ -320,7 +319,7 @@ def _of_groups(judged: AnyJudged, column: str, values: Sequence[str | None], how
     for place, name in enumerate(ordered):
         some = judged.rows(np.asarray(named == name, bool))
         drawn = how if place < MOST_INTERVALS else replace(how, samples=0)
-        figures += _figures(some, overall_statistics(some), drawn, scope=GROUP, column=column, name=name)
+        figures += _figures(some, [_Block(GROUP, name, None, overall_statistics(some), column)], drawn)
     return figures
 
 
@@ -329,28 +328,34 @@ def _least(name: str) -> int:
     return int(name.partition(" ")[0].replace(",", "")) if name else -1
 
 
-def _figures(
-    judged: AnyJudged,
-    statistics: Mapping[str, Statistic],
-    how: Bootstrap,
-    *,
-    scope: str,
-    column: str = "",
-    name: str = "",
-    num_positive: int | None = None,
-) -> list[Figure]:
-    found = []
+@dataclass(frozen=True)
+class _Block:
+    """Figures that stand together; attributes as Figure has them."""
+
+    scope: str
+    name: str
+    num_positive: int | None
+    statistics: Mapping[str, Statistic]
+    column: str = ""
+
+
+def _figures(judged: AnyJudged, blocks: Sequence[_Block], how: Bootstrap) -> list[Figure]:
+    """All figures of the same bootstrap samples: what they share is counted once for each."""
     told = judged.size >= SMALL_CELL
-    values = _metrics.values_of(statistics, judged.size) if told else dict.fromkeys(statistics, float("nan"))
     clusters = np.arange(judged.size) if judged.clusters is None else judged.clusters
+    statistics = [one for block in blocks for one in block.statistics.values()]
+    once_N = np.ones(judged.size)
+    values = [one(once_N) if told else float("nan") for one in statistics]
+    drawn_BS = np.full((0, len(statistics)), np.nan)
     # One cluster drawn whole gives the same value each time: that is no interval.
-    drawn_BS = None
     if told and how.samples and len(np.unique(clusters)) > 1:
-        drawn_BS = bootstrap(list(statistics.values()), clusters, num_samples=how.samples, seed=how.seed)
-    for place, (metric, value) in enumerate(values.items()):
-        low, high = (float("nan"),) * 2 if drawn_BS is None else interval(drawn_BS[:, place])
-        numbers = (_plain(value), _plain(low), _plain(high))
-        found.append(Figure(scope, column, name, metric, judged.size, num_positive, *numbers))
+        drawn_BS = bootstrap(statistics, clusters, num_samples=how.samples, seed=how.seed)
+    names = [(block, metric) for block in blocks for metric in block.statistics]
+    found = []
+    for (block, metric), value, drawn_B in zip(names, values, drawn_BS.T, strict=True):
+        numbers = map(_plain, (value, *interval(drawn_B)))
+        where = (block.scope, block.column, block.name)
+        found.append(Figure(*where, metric, judged.size, block.num_positive, *numbers))
     return found
 
 

@@ -34,6 +34,7 @@ from engine.training._evaluation import (
 from engine.training._metrics import NUM_BINS, precision_recall_curve
 from engine.training._object_evaluation import JudgedObjects
 from engine.training._position_evaluation import JudgedPositions
+from engine.training._score_counts import NUM_SCORE_BINS
 from schemas import states
 
 MAX_GROUPS = 30
@@ -60,6 +61,7 @@ METRIC_LABELS = {
     "r2": "R²",
     "mse": "Mean squared error",
     "mae": "Mean absolute error",
+    "topk_accuracy": "Top-k accuracy",
     "concordance": "Concordance index",
     "concordance_uncensored": "Concordance index, uncensored",
     "object_f1": "Object F1",
@@ -82,6 +84,8 @@ _NAMES = {
     "positions": "state",
     "objects": "pixel class",
 }
+Curve = tuple[Any, Any]
+Curves = tuple[str, Curve, Curve]
 _TRUTHS = {"positions": "positions", "objects": "pixels"}
 
 
@@ -146,6 +150,8 @@ def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]
         cluster=page.cluster,
         quartered=QUARTERED,
         small_cell=SMALL_CELL,
+        binning=judged.binning() if isinstance(judged, JudgedPositions) else None,
+        num_score_bins=NUM_SCORE_BINS,
         num_bins=NUM_BINS,
         timings=list(entries(timings, "timings")),
         provenance=list(entries(provenance, "provenance")),
@@ -216,10 +222,10 @@ def _drawings(page: Page) -> list[dict[str, Any]]:
     if isinstance(judged, JudgedObjects):
         return [_by_threshold(page)]
     if isinstance(judged, JudgedPositions):
-        return [_reliability(page)]
+        return [*_drawn_curves(_position_curves(judged)), _reliability(page)]
     if judged.kind == "numbers":
         return _scatters(judged)
-    return [*_curves(page), _reliability(page)]
+    return [*_drawn_curves(_curves(judged)), _reliability(page)]
 
 
 def _drawing(
@@ -259,23 +265,34 @@ def _scatters(judged: Judged) -> list[dict[str, Any]]:
     return found
 
 
-def _curves(page: Page) -> list[dict[str, Any]]:
-    """ROC and precision-recall curves of the classes or labels with most rows, of two classes the second."""
-    judged = page.judged
-    assert isinstance(judged, Judged)
-    positive_NK = judged.positives()
-    sizes_K = positive_NK.sum(axis=0)
-    able = [k for k in range(len(sizes_K)) if 0 < sizes_K[k] < judged.size]
-    if judged.kind == "classes" and len(sizes_K) == 2:
-        able = able[-1:]
-    chosen = sorted(sorted(able, key=lambda k: (-sizes_K[k], k))[:_MAX_CURVES])
-    if not chosen:
-        return []
-    names = [judged.head.channels[k] for k in chosen]
+def _curves(judged: Judged) -> list[Curves]:
+    """Of the classes or labels with most rows, of two classes the second."""
+    names, positive_NK = judged.head.channels, judged.positives()
+    chosen = _most(positive_NK.sum(axis=0), judged.size, is_pair=judged.kind == "classes" and len(names) == 2)
     pairs = [(judged.values_NK[:, k], positive_NK[:, k]) for k in chosen]
-    roc = [_thinned(*roc_curve(*pair)) for pair in pairs]
-    recall = [_thinned(*precision_recall_curve(*pair)) for pair in pairs]
+    return [(names[k], roc_curve(*pair), precision_recall_curve(*pair)) for k, pair in zip(chosen, pairs, strict=True)]
+
+
+def _position_curves(judged: JudgedPositions) -> list[Curves]:
+    """The same of classes of positions, from their counts."""
+    names, once_N = judged.head.channels, np.ones(judged.size)
+    chosen = _most(judged.num_positive(), judged.num_truths, is_pair=len(names) == 2)
+    return [(names[k], *judged.scores[k].pooled(once_N).curves()) for k in chosen]
+
+
+def _most(sizes_K: Any, whole: int, *, is_pair: bool) -> list[int]:
+    able = [k for k in range(len(sizes_K)) if 0 < sizes_K[k] < whole]
+    if is_pair:
+        able = able[-1:]
+    return sorted(sorted(able, key=lambda k: (-sizes_K[k], k))[:_MAX_CURVES])
+
+
+def _drawn_curves(curves: Sequence[Curves]) -> list[dict[str, Any]]:
+    if not curves:
+        return []
+    names = [name for name, _, _ in curves]
     told = ", ".join(names)
+    roc, recall = ([_thinned(*curve[place]) for curve in curves] for place in (1, 2))
     return [
         _drawing("ROC", _svg.roc(roc, title=f"ROC curves of {told}"), legend=names),
         _drawing(

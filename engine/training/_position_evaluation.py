@@ -1,7 +1,7 @@
 """What an evaluation keeps of heads that tell a class of every position, and its figures.
 
-Of a sequence stay counts: positions by true and told class, and by confidence. So memory grows with sequences, not with
-positions, and a bootstrap draws whole sequences. Areas under curves would need every position and are left out.
+Of a sequence stay counts: positions by true and told class, by confidence, and by the score of each class in fine bins
+(_score_counts.py). So memory grows with sequences more than with positions, and a bootstrap draws whole sequences.
 
 Shape letters: N sequences, L positions, K classes, H bins of confidence.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -21,10 +22,12 @@ from engine.scoring._metrics import Floats, Ints, Statistic
 from engine.scoring._prediction_columns import value_column
 from engine.training import _metrics
 from engine.training._class_figures import f1, macro_of, precision, recall, second_of
+from engine.training._score_counts import ScoreCounts
 from engine.training._task import NO_LABEL
 from engine.training.tasks.position_classification import UNKNOWN, position_counts
 
 TRUTH = "position_labels"
+Counted = tuple[Floats, Floats, tuple[ScoreCounts, ...]]
 _BINS = _metrics.NUM_BINS
 
 
@@ -36,12 +39,14 @@ class JudgedPositions:
         head: whose outputs.
         counts_NKK: positions, truth in rows.
         bins_NH3: of each bin of confidence its positions, the sum of their confidences, and those that are right.
+        scores: of each class its positions by score.
         groups, clusters: as Judged has them.
     """
 
     head: HeadInfo
     counts_NKK: Floats
     bins_NH3: Floats
+    scores: tuple[ScoreCounts, ...]
     groups: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     clusters: Ints | None = None
 
@@ -68,7 +73,9 @@ class JudgedPositions:
     def rows(self, chosen_N: NDArray[np.bool_]) -> JudgedPositions:
         """Some of the sequences, without their groups."""
         clusters = None if self.clusters is None else np.unique(self.clusters[chosen_N], return_inverse=True)[1]
-        return JudgedPositions(self.head, self.counts_NKK[chosen_N], self.bins_NH3[chosen_N], clusters=clusters)
+        scores = tuple(one.rows(chosen_N) for one in self.scores)
+        counts, bins = self.counts_NKK[chosen_N], self.bins_NH3[chosen_N]
+        return JudgedPositions(self.head, counts, bins, scores, clusters=clusters)
 
     def confusion(self) -> Ints:
         """(K, K) positions, truth in rows."""
@@ -86,6 +93,7 @@ class JudgedPositions:
             **{name: pooled[name] for name in ("accuracy", "accuracy_per_sample")},
             **macro,
             **{name: pooled[name] for name in ("f1_macro", "mcc")},
+            **{name: _metrics.mean_of([one[name] for one in self._ranked()]) for name in ("auroc", "auprc")},
             "calibration_error": self._calibration(),
         }
 
@@ -97,7 +105,22 @@ class JudgedPositions:
 
         both = {"precision": precision, "recall": recall, "f1": f1}
         found = {name: of(second_of(figure)) for name, figure in both.items()}
-        return {**found, "mcc": of(_metrics.mcc_of_counts)}
+        return {**found, "mcc": of(_metrics.mcc_of_counts), **self.by_score[channel]}
+
+    @cached_property
+    def by_score(self) -> tuple[dict[str, Statistic], ...]:
+        """Of each class what its scores tell; one object, so that what is counted once serves all figures."""
+        return tuple(one.statistics() for one in self.scores)
+
+    def _ranked(self) -> tuple[dict[str, Statistic], ...]:
+        """Two classes are each other's complement: the second stands for both, as is the custom."""
+        return self.by_score[1:] if len(self.scores) == 2 else self.by_score
+
+    def binning(self) -> dict[str, float]:
+        """How far the figures of a class can be from those of the scores themselves: the most over the classes."""
+        once_N = np.ones(self.size)
+        errors = [one.pooled(once_N).errors() for one in self.scores]
+        return {name: max(one[name] for one in errors) for name in errors[0]}
 
     def reliability(self) -> list[tuple[int, int, float, float]]:
         """(bin, positions, mean confidence, share that is right) of the bins that hold positions."""
@@ -142,8 +165,15 @@ def odd_positions(text: str | None, head: HeadInfo) -> tuple[str, str] | None:
     return None
 
 
-def counted(table: pa.Table, head: HeadInfo) -> tuple[Floats, Floats]:
-    """Counts (N, K, K) and bins (N, H, 3) of rows with the head's columns and the truth.
+def joined(head: HeadInfo, parts: Sequence[Counted], groups: Any, clusters: Ints | None) -> JudgedPositions:
+    """Rows of several tables, from what `counted` gave of each."""
+    counts, bins, scores = zip(*parts, strict=True)
+    every = tuple(ScoreCounts.joined(of_class) for of_class in zip(*scores, strict=True))
+    return JudgedPositions(head, np.concatenate(counts), np.concatenate(bins), every, groups, clusters)
+
+
+def counted(table: pa.Table, head: HeadInfo) -> Counted:
+    """Counts (N, K, K), bins (N, H, 3) and scores by class of rows with the head's columns and the truth.
 
     A list of values shorter than its sequence lies in its middle.
     """
@@ -153,6 +183,7 @@ def counted(table: pa.Table, head: HeadInfo) -> tuple[Floats, Floats]:
         number[ord(name)] = place
     columns = [table[value_column(head, name)].to_pylist() for name in head.channels]
     counts_NKK, bins_NH3 = np.zeros((table.num_rows, num, num)), np.zeros((table.num_rows, _BINS, 3))
+    scored: list[list[tuple[Floats, NDArray[np.bool_]]]] = [[] for _ in head.channels]
     for row, (text, *lists) in enumerate(zip(table[TRUTH].to_pylist(), *columns, strict=True)):
         values_KL = np.array(lists, np.float64)
         begin = (len(text) - values_KL.shape[1]) // 2
@@ -164,4 +195,6 @@ def counted(table: pa.Table, head: HeadInfo) -> tuple[Floats, Floats]:
         right_L = called_L[known_L] == truth_L[known_L]
         for place, weights in enumerate((None, told_L[known_L], right_L)):
             bins_NH3[row, :, place] = np.bincount(bin_L, weights=weights, minlength=_BINS)
-    return counts_NKK, bins_NH3
+        for place, samples in enumerate(scored):
+            samples.append((values_KL[place, known_L], truth_L[known_L] == place))
+    return counts_NKK, bins_NH3, tuple(ScoreCounts.of(samples) for samples in scored)

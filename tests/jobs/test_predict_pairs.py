@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn import metrics
 
 from engine import registry
 from engine.models._folder import ModelCard, load_members, save_model_folder
@@ -194,6 +195,19 @@ def test_figures_of_positions_are_those_of_the_letters(predicted, judged):
         assert found["class", name, "mcc"]["value"] == pytest.approx(mcc)
         assert found["class", name, "mcc"]["num_positive"] == true
     content = json.loads((judged["positions"] / "metrics.json").read_text())
+    errors, rows = content["binning"], table(predicted["positions"])
+    flat = np.array(list("".join(truth)))
+    areas = {"auroc": metrics.roc_auc_score, "auprc": metrics.average_precision_score}
+    for metric, area in areas.items():
+        each = []
+        for name in "CEH":
+            score = np.concatenate(rows[f"state_{name}"].to_list()).astype(np.float64)
+            each.append(area(flat[flat != "."] == name, score[flat != "."]))
+            value = found["class", name, metric]["value"]
+            assert value == pytest.approx(each[-1], abs=errors[metric] + 1e-9)
+            assert found["class", name, metric]["low"] <= value <= found["class", name, metric]["high"]
+        assert found["all", "", metric]["value"] == pytest.approx(np.mean(each), abs=errors[metric] + 1e-9)
+    assert max(errors.values()) < 0.01
     assert content["confusion"] == counts.tolist()
     assert sum(one["num"] for one in content["reliability"]) == counts.sum()
     gap = sum(one["num"] * abs(one["confidence"] - one["observed"]) for one in content["reliability"]) / counts.sum()
@@ -225,4 +239,4 @@ def test_what_does_not_go_together_is_one_sentence(folder, tmp_path):
         replisome_here(*crossed), 2, "the set holds no pairs, which the model takes; make it with --second"
     )
     asked = words("evaluate-model", folder, "positions", tmp_path / "out", "--audit", "second_id")
-    assert_one_sentence(replisome_here(*asked), 2, "the set has no second_id: its records are no pairs")
+    assert_one_sentence(replisome_here(*asked), 2, "the set, which holds single sequences, has no second_id")
