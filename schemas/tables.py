@@ -130,6 +130,9 @@ SEQUENCES = pa.schema(
     ]
 )
 
+# Among the facts of a set's manifest: names of `target` or `targets`, in their order, as the columns they come from.
+TARGET_NAMES = "target_names"
+
 DUPLICATES_VERSION = 2
 DUPLICATES = pa.schema(
     [

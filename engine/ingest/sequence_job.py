@@ -190,10 +190,12 @@ class SequenceJob:
 
     def facts(self) -> dict[str, Any]:
         """What the manifest tells of the run: no time, host or path."""
+        signals = self._signal_names()
         return {
             "alphabet": self.stages.rules.alphabet,
             **self._pair_facts(),
             "classes": list(self.stages.rules.classes),
+            tables.TARGET_NAMES: [name.replace(" ", "_") if name in signals else name for name in self._target_names()],
             "labels_digest": None if self.labels is None else self.labels.digest,
             "reference_digest": self._reference_digest,
             **self._track_facts(),

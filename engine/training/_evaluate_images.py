@@ -85,6 +85,10 @@ class EvaluateImagesStages:
         if self.task is None and data.labels.null_count == len(data):
             raise InputError("the set has no labels to judge by", where=data.path, fix="make it anew with labels")
 
+    def cautions(self) -> list[str]:
+        """None of its own."""
+        return []
+
     def how(self) -> dict[str, Any]:
         """What of the model's work can change a figure."""
         return {name: getattr(self.net, name) for name in ("device", "precision", "micro_batch")}

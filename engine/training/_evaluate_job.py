@@ -146,6 +146,17 @@ class EvaluateJob:
 
     def cautions(self) -> list[str]:
         """What makes the figures look better than they are."""
+        return [*self.stages.cautions(), *self._trained_on(), *self._drawn_singly()]
+
+    def _drawn_singly(self) -> list[str]:
+        whole = "" if self.splits is None else self.splits.grouped_by
+        if not whole or self.options.cluster is not None or not self.options.bootstrap.samples:
+            return []
+        return [
+            f"the split keeps each {whole} together, and intervals of single rows may be too narrow: --cluster {whole}"
+        ]
+
+    def _trained_on(self) -> list[str]:
         stages = self.stages
         # Each training that the model went through, its own last.
         trained = [one for one in self._training_data() if isinstance(one, dict)]

@@ -181,6 +181,24 @@ class EvaluateStages:
         """Refuse what does not go together; loads no weights. Raises InputError."""
         if self.model is not None:
             self.model.check()
+        told, held = list(self.head.channels), self._target_names()
+        if held != told and sorted(held) == sorted(told):
+            what = f"the set's targets are {', '.join(held)}, and the head {self.head.name} tells {', '.join(told)}"
+            raise InputError(what, where=self.sequences.uri, fix="ingest them in the head's order, by --targets")
+
+    def cautions(self) -> list[str]:
+        """What may make the truth another than what the head tells."""
+        told, held = self.head.channels, self._target_names()
+        # Numbers for names are of a set that did not name its targets.
+        if not held or list(told) == held or told == (self.head.name,) or all(one.isdigit() for one in told):
+            return []
+        return [f"the set calls {', '.join(held[:5])} what the head calls {', '.join(told[:5])}: they may differ"]
+
+    def _target_names(self) -> list[str]:
+        """Names of the columns of truth, where those are targets and the set names them."""
+        if truth_column(self.head) not in ("target", "targets"):
+            return []
+        return list(self.sequences.facts.get(tables.TARGET_NAMES, []))
 
     def how(self) -> dict[str, Any]:
         """What of the model's work can change a figure."""

@@ -26,7 +26,8 @@ class Task(Protocol):
     """A frozen, picklable object made by its class's `fit` from the targets of the training rows.
 
     Its class has `Params`, `RESULT_VERSION`, `kind`, which samples it takes (a file of engine/training/kinds), `level`,
-    what has an answer, as HeadInfo has it, and `head`, the name of the model's head.
+    what has an answer, as HeadInfo has it, and `head`, the name of the model's head. Tasks whose outputs are columns of
+    the set also have `named(params, names)`: the params with these names of its targets, unless they give their own.
     """
 
     kind: str

@@ -159,6 +159,8 @@ def prepare(job: TrainJob) -> Prepared:
     task_class, task_params = _task(job.task)
     kind = kind_of(task_class)
     data = kind.open(job.data)
+    if (names := getattr(data, "facts", {}).get(tables.TARGET_NAMES)) and hasattr(task_class, "named"):
+        task_params = task_class.named(task_params, tuple(names))
     table = SplitTable.load(job.splits, data)
     splits = kind.index_splits(data, table, fold=job.fold, inner_fold=job.inner_fold)
     for name in ("train", "validation"):

@@ -1,12 +1,15 @@
 """Any number of labels for each sequence, from the column `targets`: a list of 0 and 1, one for each label.
 
+Anything between is refused: areas under curves, F1 and calibration are defined for labels that are there or not, in
+scikit-learn and torchmetrics too. Fractions, such as methylation or PSI, are numbers (sequence_regression).
+
 Losses: binary cross entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002), summed over the labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, tensor
 from torch.nn import functional as F
 
-from engine.errors import InputError
+from engine.errors import DataError, InputError
 from engine.scoring._metrics import Statistic
 from engine.training import _metrics
 from engine.training._task import Floats, Ids, SequenceTask, float_targets
@@ -26,7 +29,7 @@ LOSSES = ("bce", "focal")
 @dataclass(frozen=True)
 class MultiLabelParams:
     """Attributes:
-    labels: their names, in the order of the lists; none numbers them from 0.
+    labels: their names, in the order of the lists; none takes those of the set, or numbers them from 0.
     loss: "bce" or "focal".
     focal_gamma: how much well-told labels are played down by the focal loss.
     """
@@ -65,6 +68,11 @@ class MultiLabel(SequenceTask):
         """Where the targets are."""
         return "targets"
 
+    @staticmethod
+    def named(params: MultiLabelParams, names: tuple[str, ...]) -> MultiLabelParams:
+        """See Task."""
+        return params if params.labels else replace(params, labels=names)
+
     @classmethod
     def fit(cls, params: MultiLabelParams, columns: Iterable[pa.ChunkedArray]) -> MultiLabel:
         """Count each label in the training rows; what is odd in a row is said when that row is read."""
@@ -92,8 +100,20 @@ class MultiLabel(SequenceTask):
         return bias
 
     def targets(self, column: pa.ChunkedArray, *, records: Ids, where: str) -> NDArray[np.float32]:
-        """(N, K); see Task."""
-        return float_targets(column, num_outputs=len(self.outputs), low=0.0, high=1.0, records=records, where=where)
+        """(N, K); see Task. Raises DataError also for what is neither 0 nor 1."""
+        wide = {"low": -np.inf, "high": np.inf}
+        made_NK = float_targets(column, num_outputs=len(self.outputs), **wide, records=records, where=where)
+        odd_NK = (made_NK != 0) & (made_NK != 1)
+        if odd_NK.any():
+            row, label = (int(place) for place in np.argwhere(odd_NK)[0])
+            what = (
+                f"record {records[row]} has {made_NK[row, label]:g} for label {self.outputs[label]!r}, and labels are"
+            )
+            fix = (
+                "make it 0 or 1 when the set is made, or train sequence_regression (several: true), which takes numbers"
+            )
+            raise DataError(f"{what} 0 or 1", where=where, fix=fix)
+        return made_NK
 
     def stack(self, rows: Sequence[Any]) -> NDArray[np.float32]:
         """(B, K)."""

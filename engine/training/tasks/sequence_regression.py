@@ -6,7 +6,7 @@ Losses: mean squared error in units of the training targets' spread, or the Pois
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ LOSSES = ("mse", "poisson")
 class SequenceRegressionParams:
     """Attributes:
     loss: "mse", or "poisson" for counts and rates of 0 or more.
-    names: of the numbers; none names one "value" and several by number from 0.
+    names: of the numbers; none takes those of the set, or names one "value" and several by number from 0.
     several: read lists from `targets` in place of one number from `target`.
     """
 
@@ -62,6 +62,11 @@ class SequenceRegression(SequenceTask):
     def column_of(params: SequenceRegressionParams) -> str:
         """Where the targets are."""
         return "targets" if params.several else "target"
+
+    @staticmethod
+    def named(params: Any, names: tuple[str, ...]) -> Any:
+        """See Task."""
+        return params if params.names else replace(params, names=names)
 
     @property
     def activation(self) -> str:

@@ -196,7 +196,14 @@ def test_a_number_that_never_changes_has_a_loss():
         ("sequence_regression", NUMBERS, [1.0, None], {}, "record 11 has target None, wanted are 1 numbers"),
         ("sequence_regression", NUMBERS, [1.0, -2.0], {"loss": "poisson"}, "wanted are finite numbers from 0 to inf"),
         ("multi_label", LISTS, [[0.0, 1.0], [0.0]], {}, "record 11 has target .0.0., wanted are 2 numbers"),
-        ("multi_label", LISTS, [[0.0, 1.0], [0.0, 2.0]], {}, "wanted are finite numbers from 0 to 1"),
+        ("multi_label", LISTS, [[0.0, 1.0], [0.0, 2.0]], {}, "record 11 has 2 for label '1', and labels are 0 or 1"),
+        (
+            "multi_label",
+            LISTS,
+            [[0.25, 1.0], [0.0, 1.0]],
+            {},
+            "record 10 has 0.25 for label '0', .*sequence_regression",
+        ),
         (
             "position_classification",
             STATES,
