@@ -95,6 +95,14 @@ def real(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "\u2212")
 
 
+def telling(value: float | None, digits: int = 3, *, beside: float | None = None) -> str:
+    """The same with more decimals where the number, or the one that it stands beside, is below a tenth."""
+    size = abs(value if beside is None else beside) if value is not None else 0.0
+    if 0 < size < 0.1 and math.isfinite(size):
+        digits = min(8, digits - 1 - math.floor(math.log10(size)))
+    return real(value, digits)
+
+
 def share(part: int, whole: int) -> str:
     """Percentage with one decimal; empty where there is no whole. What is not none or all is never shown as such."""
     if whole == 0:

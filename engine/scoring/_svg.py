@@ -149,8 +149,10 @@ def _bar(bar: Bar, x: Place, y: Place, floor: float, *, sliver: float, shift: fl
 _MANY_POINTS = 100
 
 
-def scatter(x_values: Floats, y_values: Floats, *, title: str, x_label: str, y_label: str) -> str:
-    """Points (N,) against (N,), with the zero lines."""
+def scatter(
+    x_values: Floats, y_values: Floats, *, title: str, x_label: str, y_label: str, has_diagonal: bool = False
+) -> str:
+    """Points (N,) against (N,), with the zero lines and, where both are of one unit, the line of equal values."""
     frame = Frame(width=420, height=340, left=54)
     (x_low, x_high), (y_low, y_high) = _span(x_values), _span(y_values)
     x, y = frame.x(x_low, x_high), frame.y(y_low, y_high)
@@ -159,6 +161,8 @@ def scatter(x_values: Floats, y_values: Floats, *, title: str, x_label: str, y_l
         parts.append(_line(x(0), frame.top, x(0), frame.height - frame.bottom, "zero"))
     if y_low < 0 < y_high:
         parts.append(_line(frame.left, y(0), frame.width - frame.right, y(0), "zero"))
+    if has_diagonal and (low := max(x_low, y_low)) < (high := min(x_high, y_high)):
+        parts.append(_line(x(low), y(low), x(high), y(high), "chance"))
     radius = 2.4 if len(x_values) > _MANY_POINTS else 5.0
     points = "".join(
         f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="{radius}"/>'

@@ -164,7 +164,6 @@ class EvaluateStages:
     split: ChosenSplit | None = None
 
     kind = "sequences"
-    noun = "rows"
     table = ("evaluation_rows", tables.PREDICTIONS_VERSION)
 
     @property
@@ -211,6 +210,11 @@ class EvaluateStages:
     def is_pairs(self) -> bool:
         """Whether the set holds pairs."""
         return "second_alphabet" in self.sequences.facts
+
+    @property
+    def noun(self) -> str:
+        """What a row is called, in the plural."""
+        return "pairs" if self.is_pairs else "sequences"
 
     @property
     def holds(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.scoring._page import count, real
+from engine.scoring._page import count, telling
 from engine.training._evaluation import ALL, CLASS, GROUP, THRESHOLD, AnyJudged, Figure
 
 MAX_GROUPS = 30
@@ -65,5 +65,6 @@ def _table(figures: Sequence[Figure], head: str, noun: str) -> list[str]:
 
 def _cell(one: Figure) -> str:
     if one.low is None:
-        return real(one.value)
-    return f"{real(one.value)} ({real(one.low, 2)} to {real(one.high, 2)})"
+        return telling(one.value)
+    low, high = (telling(end, 2, beside=one.value) for end in (one.low, one.high))
+    return f"{telling(one.value)} ({low} to {high})"

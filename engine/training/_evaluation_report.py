@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.scoring import _svg
 from engine.scoring._metrics import roc_curve
-from engine.scoring._page import Number, count, entries, real, render_page, share
+from engine.scoring._page import Number, count, entries, real, render_page, share, telling
 from engine.scoring._predict_report import counts_of
 from engine.training._evaluation import (
     ALL,
@@ -136,6 +136,8 @@ def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]
         overall=[_card(one) for one in page.figures if one.scope == ALL],
         kind=_NAMES[judged.kind],
         noun=page.noun,
+        judged=Number("judged", count(judged.size)),
+        said={"num_objects": "number of objects", "second_id": "second id"},
         truths=_TRUTHS.get(judged.kind, page.noun),
         classes=_table([one for one in page.figures if one.scope == CLASS], judged.num_truths),
         thresholds=_thresholds(page),
@@ -150,8 +152,10 @@ def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]
         cluster=page.cluster,
         quartered=QUARTERED,
         small_cell=SMALL_CELL,
-        binning=judged.binning() if isinstance(judged, JudgedPositions) else None,
-        num_score_bins=NUM_SCORE_BINS,
+        binning={name: f"{error:.1g}" for name, error in judged.binning().items()}
+        if isinstance(judged, JudgedPositions)
+        else None,
+        num_score_bins=count(NUM_SCORE_BINS),
         num_bins=NUM_BINS,
         timings=list(entries(timings, "timings")),
         provenance=list(entries(provenance, "provenance")),
@@ -170,9 +174,9 @@ def _card(one: Figure) -> dict[str, Any]:
 
 
 def _cell(one: Figure) -> dict[str, Any]:
-    ends = [Number(f"{one.key}.{name}", real(getattr(one, name), 2)) for name in ("low", "high")]
+    ends = [Number(f"{one.key}.{name}", telling(getattr(one, name), 2, beside=one.value)) for name in ("low", "high")]
     return {
-        "value": Number(f"{one.key}.value", real(one.value)),
+        "value": Number(f"{one.key}.value", telling(one.value)),
         "interval": ends if one.low is not None else [],
     }
 
@@ -259,8 +263,11 @@ def _scatters(judged: Judged) -> list[dict[str, Any]]:
             title=f"Predicted against measured {name}",
             x_label="measured",
             y_label="predicted",
+            has_diagonal=True,
         )
-        caption = f"{count(len(drawn))} points are drawn, picked at random." if len(drawn) < judged.size else ""
+        caption = "Of points on the dashed line both are equal."
+        if len(drawn) < judged.size:
+            caption += f" {count(len(drawn))} points are drawn, picked at random."
         found.append(_drawing(name, svg, caption=caption))
     return found
 

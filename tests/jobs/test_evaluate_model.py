@@ -131,7 +131,7 @@ def class_figures(frame: pl.DataFrame) -> dict[str, float]:
 
 def expected_of(frame: pl.DataFrame, rows: pl.DataFrame) -> dict[str, float | None]:
     """Key to number, of every value on the page but intervals, timings and provenance."""
-    found: dict[str, float | None] = {"bootstrap.samples": 50}
+    found: dict[str, float | None] = {"bootstrap.samples": 50, "judged": frame.height}
     found |= {f"all.{name}.value": value for name, value in class_figures(frame).items()}
     for name in ("none", "site"):
         truth, said = frame["label"].to_numpy() == name, frame["class_predicted"].to_numpy() == name
@@ -249,6 +249,7 @@ def test_numbers_are_judged_by_their_target(numbers):
         "all.mse.value": metrics.mean_squared_error(target, value),
         "all.mae.value": metrics.mean_absolute_error(target, value),
         "bootstrap.samples": 50.0,
+        "judged": NUM + 2,
         **counts_of(rows_of(numbers)),
     }
     checked(page, expected, but=("group.",))
