@@ -14,8 +14,11 @@ import zarr
 from sklearn import metrics
 
 from engine.imaging.matching import THRESHOLDS, average_precision, match_counts, object_f1
+from engine.runtime.run import RunContext
+from jobs import evaluate_model
+from schemas.jobs.evaluate_model import EvaluateModelSpec
 from tests.toys.image_models import classifier, segmenter
-from tests.toys.image_sets import classed, dot_set, dots, ingested, split_of
+from tests.toys.image_sets import classed, classed_set, dot_set, dots, ingested, split_of
 from tests.toys.pages import Page
 from tests.toys.pictures import save
 from tests.toys.runs import assert_same_results
@@ -184,28 +187,55 @@ def test_classes_are_judged_by_the_labels_of_the_set(classes, tmp_path):
 SPEC = """
 job: train_model
 data: {path: FOLDER/set, splits: FOLDER/splits.parquet, empty_classes: allow}
+training: {epochs: 6, batch_size: 4, learning_rate: 0.02}
+output: FOLDER/trained
+"""
+KINDS = {
+    "objects": """
 task: {name: image_segmentation, params: {boundary_px: 1, object_px: 4}}
 encoder: {name: pixels, params: {scale: values, low: 200, high: 1000}}
 model: {name: u_net, params: {channels: 8, levels: 2}}
-training: {epochs: 6, batch_size: 4, learning_rate: 0.02, monitor: object_f1_50}
-output: FOLDER/trained
-"""
+""",
+    "classes": """
+task: {name: image_classification}
+encoder: {name: pixels, params: {channels: 3}}
+model: {name: image_cnn, params: {channels: 2, levels: 2}}
+""",
+}
 
 
-def test_the_figures_are_those_that_training_told(tmp_path):
-    dot_set(tmp_path, 20)
-    split_of(tmp_path, "ttvx")
-    (tmp_path / "spec.yaml").write_text(SPEC.replace("FOLDER", str(tmp_path)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_figures_are_those_that_training_told(tmp_path, kind):
+    dot_set(tmp_path, 20) if kind == "objects" else classed_set(tmp_path, 40)
+    split_of(tmp_path, "ttvx" if kind == "objects" else "ttttvvxx")
+    (tmp_path / "spec.yaml").write_text((SPEC + KINDS[kind]).replace("FOLDER", str(tmp_path)))
     assert replisome_here("run", str(tmp_path / "spec.yaml"), "--progress", "none").returncode == 0
     (tmp_path / "model").symlink_to(tmp_path / "trained" / "model")
     splits = ("--splits", str(tmp_path / "splits.parquet"))
     found = figures_of(judged(tmp_path, tmp_path / "out", *splits, "--split", "validation"))
     told = json.loads((tmp_path / "trained" / "metrics.json").read_text())["figures"]["validation"]["metrics"]
+    assert len(told) >= 6
     for name, one in told.items():
         value = found["all", "", name]["value"]
         assert value == (None if one["value"] is None else pytest.approx(one["value"], abs=1e-6)), name
     card = (tmp_path / "out" / "model_card.md").read_text()
     assert "Beware: the model was chosen by rows of the split validation" in card
+
+
+@pytest.mark.ray
+def test_ray_gives_the_same_bytes(ray_cluster, objects, calm, tmp_path):
+    spec = EvaluateModelSpec.model_validate(
+        {
+            "data": str(objects / "set"),
+            "model": str(objects / "model"),
+            "audit": ["num_objects", "well"],
+            "intervals": {"samples": 50},
+            "output": str(tmp_path / "out"),
+            "execution": {"executor": "ray", "workers": 2, "records_per_shard": 5},
+        }
+    )
+    evaluate_model.run(spec, RunContext(progress="none"))
+    assert_same_results(tmp_path / "out", calm)
 
 
 def test_what_cannot_be_judged_is_one_sentence(objects, classes, tmp_path):
