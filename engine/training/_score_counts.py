@@ -68,20 +68,24 @@ class ScoreCounts:
 
     def pooled(self, weights_N: Floats) -> Pooled:
         """Counts over the samples."""
+        return self._summed(weights_N, self.cells_E, NUM_SCORE_BINS)
+
+    def _summed(self, weights_N: Floats, cells_E: NDArray[np.uint16], num_bins: int) -> Pooled:
         weights_E = np.repeat(weights_N, self.sizes_N) * self.counts_E
-        both: Floats = (
-            np.bincount(self.cells_E, weights=weights_E, minlength=2 * NUM_SCORE_BINS).astype(np.float64).reshape(-1, 2)
-        )
-        return Pooled(both[:, 0], both[:, 1])
+        both: Floats = np.bincount(cells_E, weights=weights_E, minlength=2 * num_bins).astype(np.float64)
+        return Pooled(both[::2], both[1::2])
 
     def statistics(self) -> dict[str, Statistic]:
         """Area under the ROC and the precision-recall curve, and top-k accuracy, by row weights."""
+        # Empty bins change nothing, and of few samples most are.
+        filled_H, place_E = np.unique(self.cells_E >> 1, return_inverse=True)
+        dense_E = (2 * place_E + (self.cells_E & 1)).astype(np.uint16)
         last: list[tuple[Floats, Pooled]] = []
 
         def pooled(weights_N: Floats) -> Pooled:
             # The three are asked for one sample after the other.
             if not last or last[0][0] is not weights_N:
-                last[:] = [(weights_N, self.pooled(weights_N))]
+                last[:] = [(weights_N, self._summed(weights_N, dense_E, len(filled_H)))]
             return last[0][1]
 
         return {

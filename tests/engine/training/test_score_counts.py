@@ -64,6 +64,15 @@ def test_weights_are_samples_drawn_so_often(times):
     np.testing.assert_array_equal(weighted.negative_H, again.negative_H)
 
 
+@given(st.lists(st.integers(0, 3), min_size=5, max_size=5).filter(any))
+def test_statistics_are_those_of_the_pooled_counts(times):
+    counts, weights = ScoreCounts.of(samples(4, 0.3, 2.0)), np.array(times, float)
+    pooled = counts.pooled(weights)
+    expected = {"auroc": pooled.auroc(), "auprc": pooled.auprc(), "topk_accuracy": pooled.topk()}
+    found = {name: one(weights) for name, one in counts.statistics().items()}
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
 def test_parts_join_and_rows_are_taken_out():
     parts = samples(5, 0.2, 1.0)
     whole = ScoreCounts.of(parts)
