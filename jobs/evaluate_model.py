@@ -67,7 +67,8 @@ def stages_of(spec: EvaluateModelSpec) -> Stages:
         head = head_of_facts(former.facts, spec.head, where=former.uri)
         return EvaluateStages(sequences, head, predictions=former, split=split)
     model = _model(spec, spec.model, sequences)
-    head = chosen_head(list(model.info.heads.values()), spec.head, where=f"model {model.info.name}")
+    where = f"model {model.info.name}"
+    head = chosen_head(list(model.info.heads.values()), spec.head, where=where, letters=spec.letters)
     return EvaluateStages(sequences, head, model=_model(spec, spec.model, sequences, head.name), split=split)
 
 
@@ -90,7 +91,7 @@ def _images(spec: EvaluateModelSpec, split: ChosenSplit | None) -> EvaluateImage
         micro_batch=wide.micro_batch or 4,
     )
     net.check()
-    chosen_head(list(net.info.heads.values()), spec.head, where=f"model {net.info.name}")
+    chosen_head(list(net.info.heads.values()), spec.head, where=f"model {net.info.name}", letters=spec.letters)
     return EvaluateImagesStages(net, split)
 
 

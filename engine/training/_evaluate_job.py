@@ -192,6 +192,7 @@ class EvaluateJob:
             "tables": [self.stages.table[1], tables.EVALUATION_VERSION, tables.PLAN_VERSION],
             **self._source_key(),
             "head": stages.head.name,
+            "channels": list(stages.head.channels),
             "splits": None if self.splits is None else self.splits.digest,
             "split": None if split is None else [list(split.names), split.fold],
             "audit": list(options.audit),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from engine.training._position_evaluation import TRUTH as POSITION_TRUTH
 from engine.training._position_evaluation import counted, joined, odd_positions
 from engine.training._sequence_set import SequenceSet
 from engine.training._split_table import SplitTable
+from engine.training.tasks.position_classification import UNKNOWN
 from schemas import states, tables
 
 TRUTH_COLUMNS = tuple(one.name for one in tables.TRUTHS)
@@ -348,19 +349,46 @@ def head_of_facts(facts: Mapping[str, Any], name: str | None, *, where: str) -> 
     return chosen_head([HeadInfo(**one) for one in facts["heads"]], name, where=where)
 
 
-def chosen_head(heads: list[HeadInfo], name: str | None, *, where: str) -> HeadInfo:
+def chosen_head(heads: list[HeadInfo], name: str | None, *, where: str, letters: str = "") -> HeadInfo:
     """The head of this name, or the only one.
 
+    Args:
+        heads: of the model.
+        name: of one of them; None where there is one.
+        where: for errors.
+        letters: of a head that tells classes of positions by longer names: one for each, its channels from here on.
+
     Raises:
-        InputError: no such head, several and none named, or one with values of positions that are no classes.
+        InputError: no such head, several and none named, one with values of positions that are no classes, or letters
+            that are not one for each class.
     """
     known = ", ".join(one.name for one in heads)
     if name is None and len(heads) > 1:
         raise InputError("there are several heads", where=where, fix=f"name the judged one: {known}")
-    found = [one for one in heads if name in (None, one.name)]
-    if not found:
+    found = next((one for one in heads if name in (None, one.name)), None)
+    if found is None:
         raise InputError(f"there is no head {name!r}", where=where, fix=f"it has: {known}")
-    if found[0].level == "position" and not has_letters(found[0]):
-        what = f"head {found[0].name!r} has a value for every position, yet not of classes named by one letter each"
-        raise InputError(what, where=where, fix="judge a head for the whole sequence, or one that tells letters")
-    return found[0]
+    if letters:
+        return _lettered(found, letters, where)
+    if found.level == "position" and not has_letters(found):
+        what = f"head {found.name!r} has a value for every position, yet not of classes named by one letter each"
+        fix = "judge a head for the whole sequence, or one that tells letters"
+        if found.activation == "softmax":
+            fix = f"give the letters of {', '.join(found.channels)} in position_labels, by --letters"
+        raise InputError(what, where=where, fix=fix)
+    return found
+
+
+def _lettered(head: HeadInfo, letters: str, where: str) -> HeadInfo:
+    """The head with letters for the names of its classes."""
+    names = ", ".join(head.channels)
+    if head.level != "position" or head.activation != "softmax":
+        what = f"letters are given, and head {head.name!r} tells no class of each position"
+        raise InputError(what, where=where, fix="leave letters out, or name another head")
+    if len(set(letters)) != len(letters) or len(letters) != len(head.channels) or UNKNOWN in letters:
+        what = f"letters {letters!r} for the classes {names}"
+        raise InputError(what, where="letters", fix=f"give a letter for each, none twice and none {UNKNOWN!r}")
+    made = replace(head, channels=tuple(letters))
+    if not has_letters(made):
+        raise InputError(f"letters {letters!r} hold one that cannot be written", where="letters", fix="use A to Z")
+    return made

@@ -96,6 +96,9 @@ class EvaluateModelSpec(Spec):
     """in place of a model: the output of a finished predict run over the same set of sequences"""
     head: Name | None = None
     """the judged head; may be left out where there is one"""
+    letters: Annotated[str, Field(max_length=100)] = ""
+    """of a head whose classes of positions have longer names, such as none, acceptor, donor: the letter that stands for
+    each in position_labels, in their order, such as NAD"""
     both_strands: bool = False
     """average the model's outputs over both strands of DNA; not of images"""
     splits: JudgedRowsSpec = Field(default_factory=JudgedRowsSpec)
@@ -119,6 +122,8 @@ class EvaluateModelSpec(Spec):
             raise ValueError("give model, or predictions, the output of a finished predict run")
         if self.predictions is not None and self.both_strands:
             raise ValueError("both_strands is of the model: it goes with predict")
+        if self.predictions is not None and self.letters:
+            raise ValueError("letters name the classes of a model: give it in place of predictions")
         if len(set(self.audit)) < len(self.audit):
             raise ValueError("a column of the audit is named twice")
         return self
@@ -132,6 +137,7 @@ OPTIONS = (
     Option("predictions", ("--predictions",), metavar="RUN"),
     Option("output", ("--output", "-o")),
     Option("head", ("--head",)),
+    Option("letters", ("--letters",)),
     Option("both_strands", ("--both-strands",)),
     Option("splits.file", ("--splits",), metavar="FILE"),
     Option("splits.names", ("--split",), form="commas", metavar="train|validation|test"),

@@ -370,6 +370,12 @@ def test_what_cannot_be_judged_is_one_sentence(folder, calm, tmp_path):
     said = words(folder, tmp_path / "position")
     said[said.index("--model") + 1] = "splice-mini"
     assert_one_sentence(replisome_here(*said), 2, "there are several heads; name the judged one: splice, pwm, hexamer")
-    assert_one_sentence(replisome_here(*said, "--head", "splice"), 2, "has a value for every position")
+    told = (
+        "classes named by one letter each; give the letters of none, acceptor, donor in position_labels, by --letters"
+    )
+    assert_one_sentence(replisome_here(*said, "--head", "splice"), 2, told)
+    told = "letters 'NAA' for the classes none, acceptor, donor; give a letter for each, none twice"
+    assert_one_sentence(replisome_here(*said, "--head", "splice", "--letters", "NAA"), 2, told)
+    assert_one_sentence(replisome_here(*said, "--head", "pwm", "--letters", "AD"), 2, "tells no class of each position")
     other = replisome_here(*words(folder, calm, *splits, "--audit", "group"))
     assert_one_sentence(other, 2, "this folder holds a run that computes something else: audit was")

@@ -15,6 +15,7 @@ from engine import registry
 from engine.models._folder import ModelCard, load_members, save_model_folder
 from engine.models._info import open_model
 from engine.scoring._metrics import concordance, pearson
+from tests.toys.models import splice_motifs
 from tests.toys.pages import Page
 from tests.toys.runs import assert_same_results
 from tests.toys.sequences import pair_rows, state_rows
@@ -214,6 +215,44 @@ def test_figures_of_positions_are_those_of_the_letters(predicted, judged):
     assert found["all", "", "calibration_error"]["value"] == pytest.approx(gap)
     assert {row["name"] for key, row in found.items() if key[0] == "group"}
     assert all(row["low"] <= row["high"] for row in found.values() if row["low"] is not None)
+
+
+def test_splice_sites_are_judged_by_letters(tmp_path):
+    """A head that calls its classes none, acceptor and donor, and reads bases beyond those that it tells of."""
+    splice_motifs(tmp_path / "model", context_bp=4)
+    draw = np.random.default_rng(0)
+    rows = []
+    for number in range(12):
+        text = "".join(draw.choice(list("ACGT"), 60))
+        before = {place + 2 for place in range(58) if text[place : place + 2] == "AG"}
+        after = {place - 1 for place in range(58) if text[place : place + 2] == "GT"}
+        truth = ["A" if place in before else "D" if place in after else "N" for place in range(60)]
+        for place in draw.choice(60, 6, replace=False):  # some labels say nothing
+            truth[place] = str(draw.choice(list("NAD")))
+        rows.append({"id": f"s{number}", "sequence": text, "position_labels": "".join(truth)})
+    pl.DataFrame(rows).write_csv(tmp_path / "rows.csv")
+    given = ("ingest-sequences", str(tmp_path / "rows.csv"), "--position-labels", "position_labels")
+    assert replisome_here(*given, "-o", str(tmp_path / "set"), "--progress", "none").returncode == 0
+    given = ("evaluate-model", str(tmp_path / "set"), "-m", str(tmp_path / "model"), "--letters", "NAD")
+    done = replisome_here(*given, "-o", str(tmp_path / "out"), "--bootstrap", "20", "--progress", "none", "-j", "1")
+    assert done.returncode == 0, done.stderr
+    frame, found = table(tmp_path / "out"), figures(tmp_path / "out")
+    errors = json.loads((tmp_path / "out" / "metrics.json").read_text())["binning"]
+    truth = np.array([list(text[2:-2]) for text in frame["position_labels"]]).ravel()
+    for name in "AD":
+        score = np.concatenate(frame[f"splice_{name}"].to_list())
+        is_of = truth == name
+        k = is_of.sum()
+        # Equal scores in all orders: those above the k-th, and their share of the rest.
+        edge = np.sort(score)[-k]
+        above, ties = is_of[score > edge], is_of[score == edge]
+        expected = (above.sum() + (k - len(above)) * ties.mean()) / k
+        value = found["class", name, "topk_accuracy"]["value"]
+        assert value == pytest.approx(expected, abs=errors["topk_accuracy"] + 1e-9)
+        assert 0.4 < value < 1
+        assert found["class", name, "auprc"]["value"] == pytest.approx(
+            metrics.average_precision_score(is_of, score), abs=errors["auprc"] + 1e-9
+        )
 
 
 @pytest.mark.parametrize("kind", sorted(MODELS))
