@@ -333,6 +333,19 @@ def test_rows_that_the_model_knows_are_told(folder, tmp_path):
     assert "note: the split file is not the one that the model was trained by" in done.stderr
 
 
+def test_intervals_that_split_groups_are_told(folder, tmp_path):
+    """A split by group keeps groups whole, and single rows of a group are not independent."""
+    parts = tmp_path / "splits.parquet"
+    given = ("split-sequences", str(folder / "set"), "--method", "group", "-o", str(parts), "--allow-empty-classes")
+    assert replisome_here(*given).returncode == 0
+    splits = ("--splits", str(parts), "--split", "train,test", "--progress", "plain")
+    told = "note: the split keeps each group together, and intervals of single rows may be too narrow: --cluster group"
+    for more, is_told in (((), True), (("--cluster", "group"), False), (("--bootstrap", "0"), False)):
+        done = replisome_here(*words(folder, tmp_path / f"out{len(more)}{more[:1]}", *splits, *more))
+        assert done.returncode == 0, done.stderr
+        assert (told in done.stderr) == is_told
+
+
 def test_labels_are_judged_one_by_one(tmp_path):
     rows = motif_rows(60)
     lines = [f"{one['id']}\t{one['sequence']}\t{one['targets'][0]:g}\t{one['targets'][1]:g}" for one in rows]
