@@ -149,7 +149,7 @@ def add_stretches(planner: ColumnPlanner, stretches: Iterable[Stretch], num_colu
         carried += stretch.head
         if carried.endswith(b"\n"):
             begin = base + len(stretch.head)
-            planner.add_sites(_batch_sites(carried, num_columns), begin - len(carried), places)
+            planner.add_sites(_line_sites(carried, num_columns), begin - len(carried), places)
             planner.add_sites(stretch.sites, begin, places)
             carried = stretch.tail
         base += stretch.size
@@ -159,6 +159,11 @@ def add_stretches(planner: ColumnPlanner, stretches: Iterable[Stretch], num_colu
         planner.add_sites(
             _batch_sites(carried + b"\n", num_columns), base - len(carried), places.followed_by(end, base)
         )
+
+
+def _line_sites(line: bytes, num_columns: int) -> BatchSites:
+    begins = np.array([0, len(line)], np.int64)
+    return BatchSites(begins, *_parsed_sites(line, begins, num_columns))
 
 
 def _batch_sites(text: bytes, num_columns: int) -> BatchSites:
