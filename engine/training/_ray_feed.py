@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # A block holds whole steps: enough that a window's row groups are not read again for every few samples, yet no more
 # than this many bytes of tokens.
 _BLOCKS_PER_WINDOW, _BLOCK_BYTES = 4, 32 << 20
-# Beyond those that every worker has taken; each has one in use and one at hand.
+# Beyond those that every worker has taken; each has one in use and one at hand. The store holds a few times as much.
 _BLOCKS_AHEAD = 2
 # A block's samples lie in all groups of their window, which whoever reads it decodes: several readers decode the same
 # groups beside each other. One keeps up with the networks of two workers.
