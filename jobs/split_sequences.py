@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from engine.errors import EXIT_DONE, EXIT_INPUT, DataError, InputError
-from engine.genome.minhash import USUAL_K, Likeness
+from engine.genome.minhash import Likeness
 from engine.io import parquet
 from engine.io.source import Shard
 from engine.runtime.run import PlanLine, RunContext
 from engine.storage.store import open_store
 from engine.training._leaks import KINDS, Leak, find_leaks, leaks_text
+from engine.training._members import Finder, MemberLikeness, letters_of, usual_likeness
+from engine.training._mmseqs import mmseqs_installed
 from engine.training._records import open_records
 from engine.training.splits import (
     SCHEMA_NAME,
@@ -24,8 +26,6 @@ from engine.training.splits import (
     Records,
     SplitPlan,
     counts_of,
-    looks_like_dna,
-    mmseqs_installed,
     read_split,
     split_table,
     write_split,
@@ -81,18 +81,23 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
     wanted = looks or spec.shares.method == "similarity"
     group_by = _group_by(spec)
     data, records = open_records(spec.input, sequences=wanted, group_by=group_by)
-    likeness = _likeness(spec, records)
+    facts = getattr(data, "facts", {})
+    likeness = _likeness(spec, records, facts)
+    members = _members(spec, records, group_by, facts)
     if spec.check is not None:
         path, table = spec.check, read_split(spec.check, data)
     else:
-        plan = _plan(spec, likeness)
+        plan = _plan(spec, likeness, members)
         path, table = str(spec.output), split_table(records, plan, where=spec.input)
         _put(table, path, plan=plan, data_digest=data.digest, force=context.force)
-    leaks = find_leaks(records, table, likeness, where=path, group_by=group_by) if looks else None
+    leaks = None
+    if looks:
+        leaks = find_leaks(records, table, likeness, where=path, group_by=group_by, members=members)
     if spec.pairs is not None and leaks is not None:
         folder, name = _place(spec.pairs)
         open_store(folder).put(name, leaks_text(leaks).encode())
-    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, _looked_for(records, likeness, group_by))
+    looked_for = _looked_for(records, likeness, members)
+    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, looked_for)
 
 
 def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
@@ -110,12 +115,14 @@ def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
     return [PlanLine(shard, "run", "the split file is not made yet")]
 
 
-def _looked_for(records: Records, likeness: Likeness, group_by: str) -> str:
-    """Images and pairs are equal or not; of single sequences near duplicates leak too."""
-    if records.are_pairs or not records.are_letters:
-        member = ", same member" if records.are_pairs and group_by != "group" else ""
-        return f"equal {'pairs' if records.are_pairs else 'pixels'}, same group{member}"
-    return f"k {likeness.k}, Jaccard at least {likeness.threshold:g}"
+def _looked_for(records: Records, likeness: Likeness, members: MemberLikeness | None) -> str:
+    """Images are equal or not; of single sequences and of members that part pairs near duplicates leak too."""
+    if not records.are_letters:
+        return "equal pixels, same group"
+    if records.are_pairs:
+        member = "" if members is None else f", equal or near {members.column} ({members.told()})"
+        return f"equal pairs, same group{member}"
+    return f"k {likeness.k}, Jaccard at least {likeness.threshold:g}, or one within the other"
 
 
 def _group_by(spec: SplitSequencesSpec) -> str:
@@ -126,16 +133,36 @@ def _group_by(spec: SplitSequencesSpec) -> str:
     return parquet.footer_metadata(Path(spec.check)).get("group_by", asked)
 
 
-def _likeness(spec: SplitSequencesSpec, records: Records) -> Likeness:
-    is_dna = looks_like_dna(records.sequences)
-    return Likeness(spec.likeness.k or USUAL_K[is_dna], spec.likeness.threshold, is_dna)
+def _likeness(spec: SplitSequencesSpec, records: Records, facts: Mapping[str, Any]) -> Likeness:
+    letters = letters_of(records.sequences, facts.get("alphabet"))
+    return usual_likeness(letters, k=spec.likeness.k, threshold=spec.likeness.threshold)
 
 
-def _plan(spec: SplitSequencesSpec, likeness: Likeness) -> SplitPlan:
+def _members(
+    spec: SplitSequencesSpec, records: Records, group_by: str, facts: Mapping[str, Any]
+) -> MemberLikeness | None:
+    """How the members that part pairs are compared; None where none do."""
+    column = "id" if group_by == "group" and spec.shares.method == "similarity" else group_by
+    if not records.are_pairs or column not in ("id", "second_id"):
+        return None
+    how = spec.likeness
+    if column == "id":
+        letters = letters_of(records.sequences, facts.get("alphabet"))
+    else:
+        others = [one.encode() for one in records.seconds if one is not None]
+        letters = letters_of(others, facts.get("second_alphabet"))
+    if letters == "smiles":
+        return MemberLikeness("lingo", Likeness(4, how.smiles_threshold, both_strands=False), column=column)
+    finder: Finder = "mmseqs2" if letters == "protein" and _clusters(how.clusters) == "mmseqs2" else "minhash"
+    likeness = usual_likeness(letters, k=how.k, threshold=how.threshold)
+    return MemberLikeness(finder, likeness, how.identity, column)
+
+
+def _plan(spec: SplitSequencesSpec, likeness: Likeness, members: MemberLikeness | None) -> SplitPlan:
     shares = spec.shares
     return SplitPlan(
         method=shares.method,
-        group_by=shares.group_by,
+        group_by=members.column if members and shares.method == "similarity" else shares.group_by,
         validation=0.0 if shares.folds else shares.validation,
         test=shares.test,
         folds=shares.folds,
@@ -146,6 +173,7 @@ def _plan(spec: SplitSequencesSpec, likeness: Likeness) -> SplitPlan:
         likeness=likeness,
         clusters=_clusters(spec.likeness.clusters),
         identity=spec.likeness.identity,
+        members=members if shares.method == "similarity" else None,
         validation_names=shares.validation_contigs or shares.validation_groups,
         test_names=shares.test_contigs or shares.test_groups,
     )

@@ -143,13 +143,20 @@ DUPLICATES = pa.schema(
     ]
 )
 
-SPLITS_VERSION = 1
+SPLITS_VERSION = 2
+# Version 1 had no unit; it is read as before.
 SPLITS = pa.schema(
     [
         field("record", pa.int64(), "ordinal of the record in the data set", nullable=False),
         field("id", pa.string(), "name of the record"),
         field("split", pa.string(), "train, validation or test", nullable=False),
         field("fold", pa.int32(), "0-based fold that holds the record out; null outside the folds"),
+        field(
+            "unit",
+            pa.int64(),
+            "ordinal of the first record of the group, contig or cluster that this one is never parted from;"
+            " null where records are parted one by one",
+        ),
     ]
 )
 

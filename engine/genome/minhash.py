@@ -78,6 +78,10 @@ class Kmers:
         """Distinct hashed k-mers of one sequence, ascending."""
         return np.unique(self.hashes([self._sequences[index]])[0])
 
+    def block(self, begin: int, end: int) -> tuple[Hashes, Ints]:
+        """As `hashes`, of the sequences [begin, end)."""
+        return self.hashes(self._sequences[begin:end])
+
     def hashes(self, sequences: Sequence[bytes]) -> tuple[Hashes, Ints]:
         """uint64 (M,) of all k-mers, at least one of each sequence, and int64 (N + 1,) where each sequence's begin."""
         k = self._likeness.k
@@ -202,8 +206,10 @@ class Components:
         return np.array([self.root(i) for i in range(len(self._parent))], np.int64)
 
 
-def near_duplicates(sequences: Sequence[bytes], likeness: Likeness, *, seed: int = 0) -> Components:
-    """Connected components of sequences at or above the threshold.
+def near_duplicates(
+    sequences: Sequence[bytes], likeness: Likeness, *, seed: int = 0, kmers_of: type[Kmers] = Kmers
+) -> Components:
+    """Connected components of sequences at or above the threshold; `kmers_of` says what they are made of.
 
     Within a band's bucket a sequence is compared with those of other components only, until one is near: who is joined
     already needs no further proof.
@@ -211,7 +217,7 @@ def near_duplicates(sequences: Sequence[bytes], likeness: Likeness, *, seed: int
     found = Components(len(sequences))
     _join_equal(sequences, found)
     singles = [i for i in range(len(sequences)) if found.root(i) == i]
-    kmers = Kmers([sequences[i] for i in singles], likeness)
+    kmers = kmers_of([sequences[i] for i in singles], likeness)
     compare = comparer(kmers)
     for group in buckets(kmers.signatures(seed=seed), likeness):
         together: list[list[int]] = []

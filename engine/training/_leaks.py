@@ -1,4 +1,5 @@
-"""What leaks between the parts of a split: equal sequences, reverse complements, near duplicates, parted groups.
+"""What leaks between the parts of a split: equal sequences, reverse complements, near duplicates, parted groups; and of
+pairs that are parted by a member, members that are equal or near.
 
 The records that leak are named in twos. Each is named at most once for each kind, with the earliest record of another
 part that it repeats; so the list stays short, however many copies there are.
@@ -14,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import InputError
-from engine.genome.minhash import Kmers, Likeness, buckets, comparer, reverse_complement
+from engine.genome.minhash import Kmers, Likeness, reverse_complement
+from engine.training._members import CONTAINED, JACCARD, MemberLikeness, held_across, near_across
 from engine.training.splits import Records, part_names
 
 EXACT, REVERSE_COMPLEMENT, NEAR, GROUP = "exact", "reverse_complement", "near", "same_group"
-MEMBER = "same_member"
+MEMBER, NEAR_MEMBER = "same_member", "near_member"
 _MOST_LETTERS = 40
-KINDS = (EXACT, REVERSE_COMPLEMENT, NEAR, GROUP, MEMBER)
+KINDS = (EXACT, REVERSE_COMPLEMENT, NEAR, GROUP, MEMBER, NEAR_MEMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,12 @@ class Leak:
     """Two records of different parts that are too much alike.
 
     Attributes:
-        kind: exact, reverse_complement, near, same_group or, of pairs parted by a member, same_member.
-        likeness: Jaccard index of their k-mers; 1 for the other kinds.
+        kind: exact, reverse_complement, near, same_group or, of pairs parted by a member, same_member or near_member.
+        likeness: how alike they are; 1 where they are equal.
         record, id, part: the later record.
         other_record, other_id, other_part: the earlier one.
+        member, other_member: of same_member and near_member: names of the members.
+        measure: what `likeness` is: Jaccard index or containment of k-mers, identity, LINGO Tanimoto; else empty.
     """
 
     kind: str
@@ -42,18 +46,29 @@ class Leak:
     other_record: int
     other_id: str | None
     other_part: str
+    member: str | None = None
+    other_member: str | None = None
+    measure: str = ""
 
     def sentence(self) -> str:
         """One line for a person."""
+        near = self._held() or f"is near ({self.measure} {self.likeness:.3f})"
+        ours, theirs = (f"record {n} ({_short(i)}, {p})" for n, i, p in (self._ours(), self._theirs()))
+        if self.kind in (MEMBER, NEAR_MEMBER):
+            one, other = ("the member" if name is None else _short(name) for name in (self.member, self.other_member))
+            how = "is the same as" if self.kind == MEMBER else near
+            return f"{one} of {ours} {how} {other} of {theirs}"
         how = {
             EXACT: "is the same as",
             REVERSE_COMPLEMENT: "is the reverse complement of",
-            NEAR: f"is near (Jaccard {self.likeness:.3f})",
+            NEAR: near,
             GROUP: "is of the same group as",
-            MEMBER: "has under another name the member of",
         }[self.kind]
-        ours, theirs = (f"record {n} ({_short(i)}, {p})" for n, i, p in (self._ours(), self._theirs()))
         return f"{ours} {how} {theirs}"
+
+    def _held(self) -> str:
+        """A fragment, whichever of the two it is."""
+        return f"shares {self.likeness:.0%} of the shorter one with" if self.measure == CONTAINED else ""
 
     def _ours(self) -> tuple[int, str | None, str]:
         return self.record, self.id, self.part
@@ -75,7 +90,14 @@ def leaks_text(leaks: Sequence[Leak]) -> str:
 
 
 def find_leaks(
-    records: Records, split: pa.Table, likeness: Likeness, *, where: str = "", seed: int = 0, group_by: str = "group"
+    records: Records,
+    split: pa.Table,
+    likeness: Likeness,
+    *,
+    where: str = "",
+    seed: int = 0,
+    group_by: str = "group",
+    members: MemberLikeness | None = None,
 ) -> list[Leak]:
     """All leaks of a split, by record and kind.
 
@@ -86,6 +108,7 @@ def find_leaks(
         where: the split file, for messages.
         seed: of the signatures.
         group_by: column that the groups are of; of pairs, id and second_id part them by a member.
+        members: of pairs parted by a member: what near duplicates of members are; None looks for equal ones alone.
 
     Raises:
         InputError: a record of the split is not in the set, or twice; or one of the set is in no split.
@@ -99,25 +122,60 @@ def find_leaks(
         ]
         pairs = replace(likeness, both_strands=False)
         found = [*_equal(whole, parts, pairs), *_same_group(records.groups, parts)]
-        members: dict[str, Sequence[Any]] = {"id": sequences, "second_id": records.seconds}
-        known = {(kind, i) for kind, i, _, _ in found}
-        by_text = _same_group(members.get(group_by, [None] * len(parts)), parts)
-        found += [(MEMBER, i, other, like) for _, i, other, like in by_text if (GROUP, i) not in known]
-        return _named(records, parts, found)
+        names = records.second_ids if group_by == "second_id" else records.ids
+        if group_by in ("id", "second_id"):
+            others = [None if one is None else one.encode() for one in records.seconds]
+            texts = sequences if group_by == "id" else others
+            found += _of_members(texts, parts, names, found, members, seed=seed)
+        return _named(records, parts, found, names=names)
     found = list(_equal(sequences, parts, likeness))
-    known = {(kind, i) for kind, i, _, _ in found}
-    named = {i for _, i in known}
     if records.are_letters:
-        found += [leak for leak in _near(sequences, parts, likeness, seed=seed) if leak[1] not in named]
+        named = {one[1] for one in found}
+        kmers = Kmers(sequences, likeness)
+        near = near_across(sequences, parts, likeness, kmers=kmers, measure=JACCARD, seed=seed)
+        found += [(NEAR, *leak) for leak in near if leak[0] not in named]
+        named = {one[1] for one in found}
+        found += [(NEAR, *leak) for leak in held_across(sequences, parts, likeness, named=named)]
     return _named(records, parts, [*found, *_same_group(records.groups, parts)])
 
 
-_Found = tuple[str, int, int, float]
-"""Kind, place of the later record, of the earlier one, likeness."""
+def _of_members(
+    texts: Sequence[bytes | None],
+    parts: Sequence[str],
+    names: Sequence[str | None],
+    known: Sequence[_Found],
+    how: MemberLikeness | None,
+    *,
+    seed: int,
+) -> Iterator[_Found]:
+    """Members that stand under two names in two parts, each name once; then those that are like one of another part."""
+    in_groups = {one for kind, one, *_ in known if kind == GROUP}
+    told = set()
+    for _, one, other, alike, measure in _same_group(texts, parts):
+        member = (texts[one], names[one] if names else None, parts[one])
+        if one not in in_groups and member not in told:
+            told.add(member)
+            yield MEMBER, one, other, alike, measure
+    if how is None:
+        return
+    first: dict[tuple[bytes, str], int] = {}
+    for place, (text, part) in enumerate(zip(texts, parts, strict=True)):
+        if text is not None:
+            first.setdefault((text, part), place)
+    places = list(first.values())
+    near = how.across([text for text, _ in first], [part for _, part in first], seed=seed)
+    yield from ((NEAR_MEMBER, places[one], places[other], share, measure) for one, other, share, measure in near)
 
 
-def _named(records: Records, parts: Sequence[str], found: list[_Found]) -> list[Leak]:
-    return [_leak(records, parts, leak) for leak in sorted(found, key=lambda leak: (leak[1], KINDS.index(leak[0])))]
+_Found = tuple[str, int, int, float, str]
+"""Kind, place of the later record, of the earlier one, likeness, and its measure."""
+
+
+def _named(
+    records: Records, parts: Sequence[str], found: list[_Found], *, names: Sequence[str | None] = ()
+) -> list[Leak]:
+    ordered = sorted(found, key=lambda leak: (leak[1], KINDS.index(leak[0])))
+    return [_leak(records, parts, leak, names=names) for leak in ordered]
 
 
 def _parts_of(records: Records, split: pa.Table, where: str) -> list[str]:
@@ -142,12 +200,12 @@ def _equal(sequences: Sequence[bytes], parts: Sequence[str], likeness: Likeness)
     for i, one in enumerate(sequences):
         found = _earliest_elsewhere(first.get(one, {}), parts[i])
         if found is not None:
-            yield EXACT, i, found, 1.0
+            yield EXACT, i, found, 1.0, ""
         if likeness.both_strands:
             other = reverse_complement(one)
             found = None if other == one else _earliest_elsewhere(first.get(other, {}), parts[i])
             if found is not None:
-                yield REVERSE_COMPLEMENT, i, found, 1.0
+                yield REVERSE_COMPLEMENT, i, found, 1.0, ""
         first.setdefault(one, {}).setdefault(parts[i], i)
 
 
@@ -158,7 +216,7 @@ def _same_group(groups: Sequence[Any], parts: Sequence[str]) -> Iterator[_Found]
             places = first.setdefault(group, {})
             found = _earliest_elsewhere(places, parts[i])
             if found is not None:
-                yield GROUP, i, found, 1.0
+                yield GROUP, i, found, 1.0, ""
             places.setdefault(parts[i], i)
 
 
@@ -166,33 +224,10 @@ def _earliest_elsewhere(places: dict[str, int], part: str) -> int | None:
     return min((place for name, place in places.items() if name != part), default=None)
 
 
-def _near(sequences: Sequence[bytes], parts: Sequence[str], likeness: Likeness, *, seed: int) -> Iterator[_Found]:
-    kmers = Kmers(sequences, likeness)
-    compare = comparer(kmers)
-    best: dict[int, tuple[int, float]] = {}
-    for group in buckets(kmers.signatures(seed=seed), likeness):
-        if len({parts[i] for i in group}) == 1:
-            continue
-        for place, one in enumerate(group):
-            for other in group[:place]:
-                if one in best and best[one][0] <= other:
-                    break
-                if parts[other] != parts[one] and not _is_same(sequences[one], sequences[other], likeness):
-                    alike = compare(one, other)
-                    if alike >= likeness.threshold:
-                        best[one] = (other, alike)
-                        break
-    for one, (other, alike) in best.items():
-        yield NEAR, one, other, alike
-
-
-def _is_same(one: bytes, other: bytes, likeness: Likeness) -> bool:
-    return one == other or (likeness.both_strands and len(one) == len(other) and one == reverse_complement(other))
-
-
-def _leak(records: Records, parts: Sequence[str], found: _Found) -> Leak:
-    kind, one, other, likeness = found
+def _leak(records: Records, parts: Sequence[str], found: _Found, *, names: Sequence[str | None]) -> Leak:
+    kind, one, other, likeness, measure = found
     numbers = np.asarray(records.record)
+    is_member = bool(names) and kind in (MEMBER, NEAR_MEMBER)
     return Leak(
         kind,
         round(likeness, 6),
@@ -202,4 +237,7 @@ def _leak(records: Records, parts: Sequence[str], found: _Found) -> Leak:
         int(numbers[other]),
         records.ids[other],
         parts[other],
+        names[one] if is_member else None,
+        names[other] if is_member else None,
+        measure,
     )

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.errors import InputError
@@ -18,7 +19,8 @@ from engine.io.parquet import footer_metadata, read_table
 SPLITS_NAME = "splits"
 SPLIT_NAMES = ("train", "validation", "test")
 INNER_FOLD = "inner_fold_"
-_READ_VERSION = "1"
+UNIT = "unit"
+_READ_VERSIONS = ("1", "2")
 _SCHEMA_KEY, _VERSION_KEY = "replisome.schema", "replisome.schema_version"
 Ids = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -79,6 +81,14 @@ def check_schema(part: Path, wanted: str, wanted_version: str) -> dict[str, str]
     return footer
 
 
+def check_version(footer: Mapping[str, str], *, where: str) -> None:
+    """Raises InputError: a split file of a version that is not read here."""
+    version = footer.get(_VERSION_KEY, "none")
+    if version not in _READ_VERSIONS:
+        what = f"it is a split file of version {version}, read are {' and '.join(_READ_VERSIONS)}"
+        raise InputError(what, where=where, fix="make it anew with split-sequences, or take the replisome that made it")
+
+
 @dataclass(frozen=True)
 class SplitTable:
     """A split file: the split of every record.
@@ -89,7 +99,9 @@ class SplitTable:
         folds: (N,), -1 where there is none.
         digest: sha256 of the file.
         inner: for each fold that has inner ones: (N,) the inner fold of each, -1 where there is none.
-        grouped_by: the column whose groups stay together; empty where rows were parted singly.
+        grouped_by: the column of the set whose values stay together; empty where there is none, or `units` tells.
+        units: (N,) the first record of what each one is never parted from; None where the file does not keep it.
+        method: how it was made; empty where the file does not say.
     """
 
     records: Ids
@@ -98,6 +110,8 @@ class SplitTable:
     digest: str
     inner: Mapping[int, Rows] = field(default_factory=dict)
     grouped_by: str = ""
+    units: Ids | None = None
+    method: str = ""
 
     @classmethod
     def load(cls, path: str, data: DataSet) -> SplitTable:
@@ -105,7 +119,10 @@ class SplitTable:
         place = Path(path).expanduser().absolute()
         if not place.is_file():
             raise InputError("the split file is not there", where=str(place), fix="check the path")
-        footer = check_schema(place, SPLITS_NAME, _READ_VERSION)
+        footer = footer_metadata(place)
+        if footer.get(_SCHEMA_KEY) != SPLITS_NAME:
+            raise InputError("it is no split file", where=str(place), fix="give one that split-sequences made")
+        check_version(footer, where=str(place))
         if footer.get("data_digest", data.digest) != data.digest:
             raise InputError(
                 f"was made for a set with digest {footer['data_digest'][:12]}..., this one has {data.digest[:12]}...",
@@ -123,8 +140,22 @@ class SplitTable:
         inner = {int(name.removeprefix(INNER_FOLD)): _folds(table, name)[order] for name in nested}
         names = np.array(table["split"].to_pylist(), dtype=np.str_)
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
-        grouped_by = footer.get("group_by", "group") if footer.get("method") == "group" else ""
-        return cls(records[order], names[order], folds, digest, inner, grouped_by)
+        method = footer.get("method", "")
+        units = _units(table)
+        grouped_by = "" if units is not None else _column_of(method, footer)
+        units = None if units is None else units[order]
+        return cls(records[order], names[order], folds, digest, inner, grouped_by, units, method)
+
+    @property
+    def keeps_together(self) -> bool:
+        """Whether rows that are never parted are known: by the file, or by a column of the set."""
+        return self.units is not None or bool(self.grouped_by)
+
+    def units_of(self, records: Ids) -> list[str | None]:
+        """What each record is never parted from, as text; None each where the file does not keep it."""
+        if self.units is None:
+            return [None] * len(records)
+        return [str(one) for one in self.units[np.searchsorted(self.records, records)].tolist()]
 
     def of(self, records: Ids, *, fold: int | None, inner_fold: int | None = None, where: str) -> NDArray[np.str_]:
         """Split of each record; with a fold, that fold of the training rows is "validation" and no other row is.
@@ -155,6 +186,19 @@ class SplitTable:
         is_chosen = self.inner[fold][places] == inner_fold
         inside = np.where(in_fold, "test", np.where(is_chosen, "validation", "train"))
         return np.where(in_training, inside, "unused")
+
+
+def _units(table: pa.Table) -> Ids | None:
+    """Rows without a unit stand alone."""
+    if UNIT not in table.column_names or table[UNIT].null_count == table.num_rows:
+        return None
+    found: Ids = pc.coalesce(table[UNIT], table["record"]).to_numpy().astype(np.int64)
+    return found
+
+
+def _column_of(method: str, footer: Mapping[str, str]) -> str:
+    """Of a file of version 1: the column of the set that it was parted by."""
+    return {"group": footer.get("group_by", "group"), "contig": "contig"}.get(method, "")
 
 
 def _folds(table: pa.Table, name: str) -> Rows:

@@ -38,7 +38,7 @@ from engine.training._crew import Crew
 from engine.training._frozen_run import freeze_run, plain, remove
 from engine.training._kind import Kind, check_longest, check_tokens, kind_of, num_samples
 from engine.training._recipe import Recipe, Setup
-from engine.training._split_table import DataSet, Split, SplitTable
+from engine.training._split_table import DataSet, Group, Split, SplitTable
 from engine.training._train_card import card_of, figures_text
 from engine.training._transfer import NONE, Taken, Transfer, planned
 from engine.training.loop import Outputs, predict
@@ -204,10 +204,16 @@ def prepare(job: TrainJob) -> Prepared:
 
 
 def _groups(kind: Kind, data: DataSet, table: SplitTable, splits: Mapping[str, Split]) -> dict[int, str | None]:
-    if not table.grouped_by:
+    if not table.keeps_together:
         return {}
+
+    def names_of(group: Group) -> list[str | None]:
+        if table.units is not None:
+            return table.units_of(group.records)
+        return kind.group_names(data, group, table.grouped_by)
+
     judged = [group for name in ("validation", "test") for group in splits[name]]
-    named = [(group.records.tolist(), kind.group_names(data, group, table.grouped_by)) for group in judged]
+    named = [(group.records.tolist(), names_of(group)) for group in judged]
     return {record: name for records, names in named for record, name in zip(records, names, strict=True)}
 
 

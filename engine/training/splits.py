@@ -8,9 +8,6 @@ follows from the seed and the units alone, not from the number of workers or the
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.errors import InputError, SystemFailure
-from engine.genome.minhash import Likeness, near_duplicates
+from engine.errors import InputError
+from engine.genome.minhash import Components, Likeness, near_duplicates
 from engine.io import parquet
+from engine.training._members import MemberLikeness, join_held
+from engine.training._mmseqs import COVERAGE, mmseqs_clusters, mmseqs_version
 from engine.training._sequence_set import KEPT, SequenceSet
-from engine.training._split_table import INNER_FOLD, SPLIT_NAMES, DataSet
+from engine.training._split_table import INNER_FOLD, SPLIT_NAMES, DataSet, check_version
 from schemas import tables
 
 Ints = npt.NDArray[np.int64]
@@ -33,14 +32,12 @@ Method = Literal["random", "group", "contig", "similarity"]
 Clusters = Literal["minhash", "mmseqs2"]
 
 SCHEMA_NAME = "splits"
-MMSEQS = "mmseqs"
 # Classes beyond this number are names, not classes.
 _MOST_CLASSES = 1000
-_COVERAGE = 0.8
 _PASSES = 4
 _MOST_MOVED = 200_000
 _COLUMNS = ("record", "id", "label", "contig", "state")
-_TEXTS = ("sequence", "second")
+_TEXTS = ("sequence", "second", "second_id")
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class Records:
         labels, groups, contigs: (N,) or None each.
         are_letters: whether `sequences` are; else they are digests of images, which are equal or not.
         seconds: (N,) other members of pairs; None each where records are no pairs, empty where they were not asked for.
+        second_ids: (N,) their names, where the members were asked for.
     """
 
     record: Ints
@@ -64,6 +62,7 @@ class Records:
     contigs: list[str | None]
     are_letters: bool = True
     seconds: list[str | None] = field(default_factory=list)
+    second_ids: list[str | None] = field(default_factory=list)
 
     @property
     def are_pairs(self) -> bool:
@@ -81,7 +80,7 @@ def load_records(data: SequenceSet, *, sequences: bool, group_by: str = "group")
         InputError: there is none.
         DataError: a part does not decode.
     """
-    wanted = [*dict.fromkeys([*_COLUMNS, group_by]), *(_TEXTS if sequences else ())]
+    wanted = list(dict.fromkeys([*_COLUMNS, group_by, *(_TEXTS if sequences else ())]))
     found: dict[str, list[object]] = {name: [] for name in wanted}
     for part in data.parts:
         table = parquet.read_table(part, wanted)
@@ -100,6 +99,7 @@ def load_records(data: SequenceSet, *, sequences: bool, group_by: str = "group")
         groups=columns[group_by],
         contigs=columns["contig"],
         seconds=columns.get("second", []),
+        second_ids=columns.get("second_id", []) if sequences else [],
     )
 
 
@@ -119,6 +119,7 @@ class SplitPlan:
         likeness: what near duplicates are.
         clusters: for method similarity: what finds them.
         identity: for clusters by MMseqs2: least identity.
+        members: of pairs by method similarity: which members are clustered, and how.
         validation_names, test_names: for methods group and contig: those that are held out, by name.
     """
 
@@ -134,6 +135,7 @@ class SplitPlan:
     likeness: Likeness = field(default_factory=Likeness)
     clusters: Clusters = "minhash"
     identity: float = 0.5
+    members: MemberLikeness | None = None
     validation_names: tuple[str, ...] = ()
     test_names: tuple[str, ...] = ()
 
@@ -153,7 +155,7 @@ class SplitPlan:
         if self.inner_folds:
             told |= {"inner_folds": str(self.inner_folds)}
         if self.method == "similarity":
-            told |= {"clusters": self.clusters} | self._cluster_facts()
+            told |= {"clusters": self.members.finder if self.members else self.clusters} | self._cluster_facts()
         if self.validation_names or self.test_names:
             told |= {
                 f"validation_{self.method}s": ",".join(self.validation_names),
@@ -162,8 +164,10 @@ class SplitPlan:
         return told
 
     def _cluster_facts(self) -> dict[str, str]:
+        if self.members is not None:
+            return self.members.facts()
         if self.clusters == "mmseqs2":
-            return {"identity": repr(self.identity), "coverage": repr(_COVERAGE), "mmseqs2_version": mmseqs_version()}
+            return {"identity": repr(self.identity), "coverage": repr(COVERAGE), "mmseqs2_version": mmseqs_version()}
         likeness = self.likeness
         strands = str(likeness.both_strands).lower()
         return {"k": str(likeness.k), "threshold": repr(likeness.threshold), "both_strands": strands}
@@ -208,6 +212,7 @@ def split_table(records: Records, plan: SplitPlan, *, where: str = "") -> pa.Tab
         pa.array(records.ids, pa.string()),
         pa.array(np.array(SPLIT_NAMES)[parts], pa.string()),
         _fold_column(folds),
+        _unit_column(records, units, plan),
     ]
     table = pa.Table.from_arrays(columns, schema=tables.SPLITS)
     for name, numbers in inner.items():
@@ -232,6 +237,14 @@ def _fold_column(numbers: Ints) -> pa.Array:
     return pa.array(numbers.astype(np.int32), mask=numbers < 0)
 
 
+def _unit_column(records: Records, units: Ints, plan: SplitPlan) -> pa.Array:
+    """Of each row the first record of its unit; null where records are parted one by one."""
+    if plan.method == "random":
+        return pa.nulls(len(records), pa.int64())
+    _, first, members = np.unique(units, return_index=True, return_inverse=True)
+    return pa.array(records.record[first[members]])
+
+
 def write_split(table: pa.Table, path: Path, *, plan: SplitPlan, data_digest: str) -> None:
     """Write a split file; equal splits of equal sets give equal bytes."""
     footer = {**plan.facts(), "data_digest": data_digest}
@@ -250,16 +263,12 @@ def read_split(path: str, data: DataSet) -> pa.Table:
     footer = parquet.footer_metadata(path)
     if footer.get("replisome.schema") != SCHEMA_NAME:
         raise InputError("it is no split file", where=path, fix="give one that split-sequences made")
+    check_version(footer, where=path)
     made_of = footer.get("data_digest", data.digest)
     if made_of != data.digest:
         what = f"it was made of the set {made_of[:12]}..., and this one is {data.digest[:12]}..."
         raise InputError(what, where=path, fix="give the set it was made of, or split this one")
     return parquet.read_table(path, sealed=True).sort_by("record")
-
-
-def looks_like_dna(sequences: Sequence[bytes]) -> bool:
-    """Whether there is no letter but A, C, G, T and N in the first thousand."""
-    return set(b"".join(sequences[:1000])) <= set(b"ACGTN")
 
 
 def _units(records: Records, plan: SplitPlan, where: str) -> Ints:
@@ -270,9 +279,9 @@ def _units(records: Records, plan: SplitPlan, where: str) -> Ints:
         if not records.are_letters:
             what = "images are not parted by similarity"
             raise InputError(what, where=where, fix="part them by group: donor, plate, well or slide")
-        if plan.clusters == "mmseqs2":
-            return mmseqs_clusters(records.sequences, identity=plan.identity)
-        return near_duplicates(records.sequences, plan.likeness, seed=plan.seed).roots()
+        if plan.members is not None:
+            return plan.members.clusters(members_of(records, plan.members.column, where=where), seed=plan.seed)
+        return _clusters(records.sequences, plan)
     values = records.groups if plan.method == "group" else records.contigs
     if all(value is None for value in values):
         fix = "ingest it with that column, or choose another method"
@@ -280,6 +289,35 @@ def _units(records: Records, plan: SplitPlan, where: str) -> Ints:
         raise InputError(f"no record of the set has a {what}", where=where, fix=fix)
     # A record without one belongs with nobody.
     return _codes([f"\0{i}" if value is None else value for i, value in enumerate(values)])[0]
+
+
+def _clusters(sequences: Sequence[bytes], plan: SplitPlan) -> Ints:
+    """Near duplicates, and what lies in a longer one, stay together."""
+    if plan.clusters == "mmseqs2":
+        found = Components(len(sequences))
+        for place, first in enumerate(mmseqs_clusters(sequences, identity=plan.identity).tolist()):
+            found.join(place, first)
+    else:
+        found = near_duplicates(sequences, plan.likeness, seed=plan.seed)
+    join_held(sequences, plan.likeness, found)
+    return found.roots()
+
+
+def members_of(records: Records, column: str, *, where: str) -> list[bytes]:
+    """The members of pairs that are clustered or compared: the first ones (id), or the others (second_id).
+
+    Raises:
+        InputError: records are no pairs, or one has no other member.
+    """
+    if column == "id":
+        return list(records.sequences)
+    if not records.are_pairs:
+        raise InputError("the records are no pairs", where=where, fix="leave group_by out")
+    alone = next((i for i, one in enumerate(records.seconds) if one is None), None)
+    if alone is not None:
+        what = f"record {int(records.record[alone])} has no other member"
+        raise InputError(what, where=where, fix="part by group, or ingest pairs alone")
+    return [str(one).encode() for one in records.seconds]
 
 
 def _codes(values: Sequence[str | None]) -> tuple[Ints, list[str | None]]:
@@ -417,55 +455,6 @@ def _check_classes(numbers: Ints, kind: str, labels: Sequence[str | None], where
                 where=where,
                 fix="stratify, ask for larger shares or fewer folds, join small classes, or allow empty classes",
             )
-
-
-def mmseqs_installed() -> bool:
-    """Whether MMseqs2 is on PATH."""
-    return shutil.which(MMSEQS) is not None
-
-
-def mmseqs_version() -> str:
-    """What MMseqs2 calls its version; empty where it is not installed."""
-    if not mmseqs_installed():
-        return ""
-    return subprocess.run([MMSEQS, "version"], capture_output=True, text=True, check=False).stdout.strip()
-
-
-def mmseqs_clusters(sequences: Sequence[bytes], *, identity: float) -> Ints:
-    """Clusters by MMseqs2 (Steinegger and Söding 2017): int64 (N,), the representative's place.
-
-    Args:
-        sequences: (N,) upper-case ASCII.
-        identity: least sequence identity, at a coverage of 80% of both.
-
-    Raises:
-        InputError: it is not installed.
-        SystemFailure: it fails.
-    """
-    if not mmseqs_installed():
-        fix = "install MMseqs2, or cluster by minhash, which needs nothing"
-        raise InputError(f"the program {MMSEQS} is not on PATH", where="clusters mmseqs2", fix=fix)
-    with tempfile.TemporaryDirectory() as folder:
-        fasta = Path(folder) / "in.fasta"
-        fasta.write_bytes(b"".join(b">%d\n%s\n" % (i, one) for i, one in enumerate(sequences)))
-        words = [MMSEQS, "easy-cluster", str(fasta), f"{folder}/out", f"{folder}/tmp"]
-        options = ["--min-seq-id", repr(identity), "-c", repr(_COVERAGE), "--threads", "1", "-v", "1"]
-        done = subprocess.run([*words, *options], capture_output=True, text=True, check=False)
-        result = Path(folder) / "out_cluster.tsv"
-        if done.returncode or not result.exists():
-            said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-            raise SystemFailure(
-                f"mmseqs ended with code {done.returncode}: {said[0]}", where="mmseqs2", fix="see above"
-            )
-        return _representatives(result.read_text().splitlines(), len(sequences))
-
-
-def _representatives(lines: Sequence[str], num: int) -> Ints:
-    found = np.arange(num, dtype=np.int64)
-    for line in lines:
-        first, _, member = line.partition("\t")
-        found[int(member)] = int(first)
-    return found
 
 
 def counts_of(table: pa.Table) -> Mapping[str, int]:

@@ -21,7 +21,8 @@ class SharesSpec(Spec):
     method: Literal["random", "group", "contig", "similarity"] = "random"
     """what is never parted: nothing, a group, a contig, or near duplicates"""
     group_by: Literal["group", "id", "second_id"] = "group"
-    """column of the groups: of pairs, id parts no sequence (cold target) and second_id no other member (cold drug)"""
+    """column of the groups: of pairs, id parts no sequence (cold target) and second_id no other member (cold drug);
+    with method similarity which members are clustered, the sequences (id) where unset"""
     validation: Share = 0.1
     """share of the records to validate on; taken from the folds where there are any"""
     test: Share = 0.1
@@ -54,8 +55,8 @@ class SharesSpec(Spec):
             raise ValueError("one fold parts nothing: give 2 or more, or 0 for none")
         if self.inner_folds and not self.folds:
             raise ValueError("inner folds lie within folds: give folds too")
-        if self.group_by != "group" and self.method != "group":
-            raise ValueError(f"group_by {self.group_by} goes with method group")
+        if self.group_by != "group" and self.method not in ("group", "similarity"):
+            raise ValueError(f"group_by {self.group_by} goes with method group or similarity")
         named = {
             "contig": (self.validation_contigs, self.test_contigs),
             "group": (self.validation_groups, self.test_groups),
@@ -76,9 +77,13 @@ class LikenessSpec(Spec):
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
     """least Jaccard index of the k-mers of two near duplicates; leaks are told by it"""
     clusters: Literal["auto", "minhash", "mmseqs2"] = "auto"
-    """what method similarity clusters by; auto: MMseqs2 where installed, else MinHash; the split file says which"""
+    """what method similarity clusters by, and what near members of pairs (proteins) are found by; auto: MMseqs2 where
+    installed, else MinHash; the split file and the closing lines say which"""
     identity: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """for MMseqs2: least identity of near duplicates, at a coverage of 80% of both"""
+    """for MMseqs2: least identity of near duplicates, at a coverage of 80% of both; of members of pairs of either"""
+    smiles_threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """least LINGO Tanimoto of SMILES that are near, as written: no chemistry is known here, so one molecule written in
+    two ways is two, and equal means equal text; write them by one program in its canonical form first"""
 
 
 class SplitSequencesSpec(Spec):
@@ -97,7 +102,8 @@ class SplitSequencesSpec(Spec):
     pairs: Text | None = None
     """file to write all leaking pairs to, TAB-separated"""
     leak_check: bool = True
-    """look for leaks in the split that is made, and say what is found; of pairs equal ones and parted groups"""
+    """look for leaks in the split that is made, and say what is found: near duplicates, also short sequences that lie
+    in longer ones; of pairs equal ones, parted groups and, where they are parted by a member, near members"""
     shares: SharesSpec = Field(default_factory=SharesSpec)
     """how much is held out, and how"""
     likeness: LikenessSpec = Field(default_factory=LikenessSpec)
@@ -135,5 +141,6 @@ OPTIONS = (
     Option("likeness.threshold", ("--threshold",)),
     Option("likeness.clusters", ("--clusters",)),
     Option("likeness.identity", ("--identity",)),
+    Option("likeness.smiles_threshold", ("--smiles-threshold",)),
 )
 """The one place where the command's options meet the keys of the spec."""

@@ -71,7 +71,7 @@ def test_another_seed_is_another_split_and_nobodys_file_is_replaced(data, tmp_pa
 def test_a_random_split_leaks_and_a_split_by_similarity_does_not(data, tmp_path):
     leaky = split(data, tmp_path / "leaky", "--pairs", str(tmp_path / "pairs.tsv"))
     assert leaky.returncode == 0
-    assert "leaks between parts (k 8, Jaccard at least 0.5): near" in leaky.stdout
+    assert "leaks between parts (k 8, Jaccard at least 0.5, or one within the other): near" in leaky.stdout
     assert "is near (Jaccard 0." in leaky.stdout
     rows = [line.split("\t") for line in (tmp_path / "pairs.tsv").read_text().splitlines()]
     assert len(rows) > 10
@@ -152,10 +152,14 @@ def pairs(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("column", "words"), [("id", ()), ("second_id", ("--folds", "3")), (None, ())])
 def test_pairs_are_parted_at_random_or_by_either_member(pairs, tmp_path, column, words):
     how = () if column is None else ("--method", "group", "--group-by", column)
-    done = split(pairs, tmp_path / "s", *how, "--test", "0.25", "--validation", "0.25", *words)
+    likeness = ("--clusters", "minhash", "--smiles-threshold", "1")
+    done = split(pairs, tmp_path / "s", *how, "--test", "0.25", "--validation", "0.25", *words, *likeness)
     assert done.returncode == 0, done.stderr
-    looked_for = "equal pairs, same group" + ("" if column is None else ", same member")
-    assert f"leaks between parts ({looked_for}): none" in done.stdout
+    looked_for = {
+        "id": ", equal or near id (MinHash, k 5, Jaccard at least 0.5, or one within the other)",
+        "second_id": ", equal or near second_id (SMILES as written, LINGO Tanimoto at least 1)",
+    }.get(column, "")
+    assert f"leaks between parts (equal pairs, same group{looked_for}): none" in done.stdout
     rows = {row["record"]: row for row in pq.read_table(tmp_path / "s").to_pylist()}
     members: dict[str, dict[str, set]] = {"id": {}, "second_id": {}}
     for row in pq.read_table(pairs / "data").to_pylist():
@@ -164,7 +168,7 @@ def test_pairs_are_parted_at_random_or_by_either_member(pairs, tmp_path, column,
     for name, found in members.items():
         assert all(len(parts) == 1 for parts in found.values()) == (name == column)
     assert footer_metadata(tmp_path / "s").get("group_by") == column
-    checked = replisome_here("split-sequences", str(pairs), "--check", str(tmp_path / "s"))
+    checked = replisome_here("split-sequences", str(pairs), "--check", str(tmp_path / "s"), *likeness)
     assert checked.returncode == 0, checked.stdout
 
 
@@ -178,6 +182,26 @@ def test_a_pair_in_two_parts_and_a_parted_group_are_told(pairs, tmp_path):
     assert table.num_rows == 90
 
 
+def test_pairs_are_parted_by_clusters_of_either_member(pairs, tmp_path):
+    rows = {row["record"]: row for row in pq.read_table(pairs / "data").to_pylist()}
+    for words, column, clusters in (((), "id", "minhash"), (("--group-by", "second_id"), "second_id", "lingo")):
+        path = tmp_path / column
+        done = split(pairs, path, "--method", "similarity", "--clusters", "minhash", "--test", "0.25", *words)
+        assert done.returncode == 0, done.stderr
+        assert "): none" in done.stdout
+        facts = footer_metadata(path)
+        assert (facts["method"], facts["group_by"], facts["clusters"]) == ("similarity", column, clusters)
+        parts: dict[str, set] = {}
+        units: dict[str, set] = {}
+        for one in pq.read_table(path).to_pylist():
+            member = rows[one["record"]][column]
+            parts.setdefault(member, set()).add(one["split"])
+            units.setdefault(member, set()).add(one["unit"])
+        assert all(len(found) == 1 for found in (*parts.values(), *units.values()))
+        checked = replisome_here("split-sequences", str(pairs), "--check", str(path), "--clusters", "minhash")
+        assert (checked.returncode, f"equal or near {column}" in checked.stdout) == (0, True)
+
+
 def test_groups_are_of_the_method_group(pairs, tmp_path):
     done = split(pairs, tmp_path / "s", "--group-by", "id")
-    assert_one_sentence(done, 2, "group_by id goes with method group")
+    assert_one_sentence(done, 2, "group_by id goes with method group or similarity")
