@@ -7,9 +7,10 @@ by groups as the set's SOURCE.md says, and train_model trains the recipe of benc
 the test rows, which neither training nor the choice of the epoch has seen. A small set is parted several times, so that
 every row is tested once; its figure is over all of them. Running it again goes on where it stopped.
 
-Intervals are 95% bootstrap intervals over samples. Published figures are those of SOURCE.md, on other held-out rows of
-the same sets. The floor is a simple model on the same rows as ours: for sequences, logistic or ridge regression on
-one-hot letters and counts of 5-mers. CPU is the processor time of the training runs.
+Intervals are 95% bootstrap intervals over the groups that are not parted, or over samples where a set has none.
+Published figures are those of SOURCE.md, on other held-out rows of the same sets. The floor is a simple model on the
+same rows as ours: for sequences, logistic or ridge regression on one-hot letters and counts of 5-mers. CPU is the
+processor time of the training runs.
 """
 
 from __future__ import annotations

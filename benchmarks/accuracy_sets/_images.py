@@ -53,12 +53,18 @@ class PreparedImages(Prepared):
 
     def write_split(self, number: int, path: Path) -> None:
         """See Prepared."""
+        first: dict[str, int] = {}
         made = [
-            {"record": record, "id": str(record), "split": split} for record, split in enumerate(self.splits(number))
+            {"record": record, "id": str(record), "split": split, "unit": first.setdefault(group, record)}
+            for record, (split, group) in enumerate(zip(self.splits(number), self.groups, strict=True))
         ]
         table = pa.Table.from_pylist(made, tables.SPLITS)
         facts = {"method": "sha256 of the group", "seed": str(number), "data_digest": self.data.digest}
         write_table(table, path, schema_name="splits", version=tables.SPLITS_VERSION, metadata=facts)
+
+    def clusters(self, record_N: Any) -> Any:
+        """(N,) what intervals draw whole: the groups that are not parted."""
+        return _metrics.clusters_of([self.groups[record] for record in record_N.tolist()])
 
     @abstractmethod
     def figures(self, runs: Sequence[Path]) -> Iterator[Figure]:
@@ -86,7 +92,7 @@ class Classes(PreparedImages):
             name: _metrics.class_statistics(truth_N, called_N, len(classes))["accuracy"]
             for name, called_N in told.items()
         }
-        made = _metrics.with_intervals(statistics, len(record_N))
+        made = _metrics.with_intervals(statistics, len(record_N), clusters=self.clusters(record_N))
         ours, floor = made["ours"], made["floor"]["value"]
         yield Figure("", "accuracy", len(record_N), ours["value"], ours["low"], ours["high"], floor, self.wanted)
 
@@ -125,6 +131,7 @@ class Objects(PreparedImages):
                 "floor": lambda weights_N: float(object_f1(weights_N @ floor_N3)),
             },
             len(record_N),
+            clusters=self.clusters(record_N),
         )
         ours, floor = made["ours"], made["floor"]["value"]
         yield Figure(

@@ -104,8 +104,10 @@ class PreparedSequences(Prepared):
 
     def write_split(self, number: int, path: Path) -> None:
         """See Prepared."""
+        first: dict[str, int] = {}
         made = [
-            {"record": record, "id": str(record), "split": split} for record, split in enumerate(self.splits(number))
+            {"record": record, "id": str(record), "split": split, "unit": first.setdefault(group, record)}
+            for record, (split, group) in enumerate(zip(self.splits(number), self.groups, strict=True))
         ]
         table = pa.Table.from_pylist(made, tables.SPLITS)
         facts = {"method": "sha256 of the group", "seed": str(number), "data_digest": open_set(str(self.folder)).digest}
@@ -126,7 +128,8 @@ class PreparedSequences(Prepared):
                 name: statistic_of(metric, one[mine_N], truth_N[mine_N])
                 for name, one in (("ours", values_NK), ("floor", floor_NK))
             }
-            made = _metrics.with_intervals(both, int(mine_N.sum()))
+            clusters = _metrics.clusters_of([self.groups[record] for record in record_N[mine_N].tolist()])
+            made = _metrics.with_intervals(both, int(mine_N.sum()), clusters=clusters)
             ours, floor = made["ours"], made["floor"]["value"]
             yield Figure(panel, metric, int(mine_N.sum()), ours["value"], ours["low"], ours["high"], floor, wanted)
 

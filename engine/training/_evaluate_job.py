@@ -8,7 +8,7 @@ Beside what every run has it leaves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from engine.scoring._predict_job import RESULT_VERSION as PREDICT_VERSION
 from engine.scoring._predict_job import model_entry, model_facts, model_key, warn_of
 from engine.storage.store import Store
 from engine.training import _evaluation_card, _evaluation_report
+from engine.training._drawn import WORDS, cautions, clusters_by, column_of, drawn_by, drawn_text
 from engine.training._evaluate_images import EvaluateImagesStages
 from engine.training._evaluate_stages import EvaluateStages
 from engine.training._evaluation import (
@@ -42,6 +43,7 @@ from engine.training._evaluation import (
     reliability,
 )
 from engine.training._position_evaluation import JudgedPositions
+from engine.training._split_table import SplitTable
 from schemas import states, tables
 
 JOB = "evaluate_model"
@@ -59,7 +61,7 @@ class EvaluateOptions:
     Attributes:
         records_per_shard, weight_per_shard: how the plan is cut: by rows, and by letters or bytes of pixels.
         audit: columns by whose values figures are given apart.
-        cluster: column whose values are drawn together for the intervals; None draws single rows.
+        cluster: what intervals draw whole: a column, split, or rows; None takes what the split file tells.
         bootstrap: how intervals are made.
         command: the command line, for the report.
     """
@@ -81,12 +83,14 @@ class Evaluation:
         figures: all of them.
         reliability: of the confidence; empty for numbers.
         confusion: (K, K), truth in rows; None unless the head tells classes, be it of positions or pixels.
+        drawn: what bootstrap samples are made of, in words.
     """
 
     judged: AnyJudged
     figures: list[Figure]
     reliability: tuple[Reliability, ...]
     confusion: list[list[int]] | None
+    drawn: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -99,6 +103,7 @@ class Evaluation:
             "figures": [asdict(one) for one in self.figures],
             "reliability": [asdict(one) for one in self.reliability],
             "confusion": self.confusion,
+            "drawn": self.drawn,
             **({"binning": self.judged.binning()} if isinstance(self.judged, JudgedPositions) else {}),
         }
 
@@ -119,6 +124,7 @@ class EvaluateJob:
         self._check_predictions()
         self._check_columns()
         self.splits = stages.choice().splits
+        self.cluster = drawn_by(options.cluster, self.splits, where="" if stages.split is None else stages.split.path)
 
     def _check_predictions(self) -> None:
         former, name = self.stages.predictions, f"{self.stages.kind}_digest"
@@ -130,7 +136,7 @@ class EvaluateJob:
     def _check_columns(self) -> None:
         known = self.stages.audit_columns()
         for key, name in [*(("audit", one) for one in self.options.audit), ("intervals.cluster", self.options.cluster)]:
-            if name is not None and name not in known:
+            if name is not None and name not in known and not (key == "intervals.cluster" and name in WORDS):
                 what = f"the set, which holds {self.stages.holds}, has no {name}"
                 raise InputError(what, where=key, fix=f"choose among {', '.join(known)}")
 
@@ -146,15 +152,8 @@ class EvaluateJob:
 
     def cautions(self) -> list[str]:
         """What makes the figures look better than they are."""
-        return [*self.stages.cautions(), *self._trained_on(), *self._drawn_singly()]
-
-    def _drawn_singly(self) -> list[str]:
-        whole = "" if self.splits is None else self.splits.grouped_by
-        if not whole or self.options.cluster is not None or not self.options.bootstrap.samples:
-            return []
-        return [
-            f"the split keeps each {whole} together, and intervals of single rows may be too narrow: --cluster {whole}"
-        ]
+        drawn = cautions(self.options.cluster, self.splits) if self.options.bootstrap.samples else []
+        return [*self.stages.cautions(), *self._trained_on(), *drawn]
 
     def _trained_on(self) -> list[str]:
         stages = self.stages
@@ -196,7 +195,7 @@ class EvaluateJob:
             "splits": None if self.splits is None else self.splits.digest,
             "split": None if split is None else [list(split.names), split.fold],
             "audit": list(options.audit),
-            "cluster": options.cluster,
+            "cluster": self.cluster,
             "bootstrap": asdict(options.bootstrap),
             "records_per_shard": options.records_per_shard,
             "weight_per_shard": options.weight_per_shard,
@@ -246,19 +245,27 @@ class EvaluateJob:
     def _card(self, found: Evaluation) -> str:
         stages = self.stages
         return _evaluation_card.card(
-            found.judged, found.figures, self.facts(), noun=stages.noun, set_digest=stages.data.digest
+            found.judged,
+            found.figures,
+            self.facts(),
+            noun=stages.noun,
+            set_digest=stages.data.digest,
+            drawn=found.drawn,
         )
 
     def evaluation(self, parts: Parts) -> Evaluation:
         """All figures, computed once."""
         if self._evaluation is None:
-            judged = judged_of(parts.tables(), self.stages, self.options)
+            judged = judged_of(
+                parts.tables(), self.stages, self.options.audit, cluster=self.cluster, splits=self.splits
+            )
             has_classes = judged.kind in ("classes", "positions", "objects")
             self._evaluation = Evaluation(
                 judged,
                 evaluate(judged, self.options.bootstrap),
                 () if judged.kind in ("numbers", "objects") else reliability(judged),
                 confusion(judged).tolist() if has_classes else None,
+                drawn_text(judged.clusters, self.cluster, self.splits, noun=self.stages.noun),
             )
         return self._evaluation
 
@@ -279,7 +286,7 @@ class EvaluateJob:
                 cautions=self.cautions(),
                 facts=self.facts(),
                 options=self.options.bootstrap,
-                cluster=self.options.cluster,
+                drawn=found.drawn,
                 noun=self.stages.noun,
             )
             content = {"evaluation": found.to_dict(), "provenance": provenance, "timings": times}
@@ -304,13 +311,21 @@ class EvaluateJob:
         }
 
 
-def judged_of(parts: Iterable[pa.Table], stages: Stages, options: EvaluateOptions) -> AnyJudged:
+def judged_of(
+    parts: Iterable[pa.Table],
+    stages: Stages,
+    audit: Sequence[str],
+    *,
+    cluster: str | None,
+    splits: SplitTable | None,
+) -> AnyJudged:
     """The scored rows of the parts, with truth, groups and clusters.
 
     Raises:
         InputError: none is scored.
     """
-    wanted = sorted({*options.audit, *([options.cluster] if options.cluster else [])})
+    column = column_of(cluster)
+    wanted = sorted({*audit, *([column] if column else [])})
     taken, columns = [], []
     for table in parts:
         scored = table.filter(pc.equal(table["state"], states.SCORED))
@@ -321,8 +336,8 @@ def judged_of(parts: Iterable[pa.Table], stages: Stages, options: EvaluateOption
         what = "no row is judged: none of the set has a truth and an output"
         raise InputError(what, where=stages.data.uri, fix="rejects/ in the output and the split say why")
     kept = pa.concat_tables(columns)
-    groups = {name: _group_values(kept[name], name) for name in options.audit}
-    clusters = None if options.cluster is None else _clusters(kept[options.cluster])
+    groups = {name: _group_values(kept[name], name) for name in audit}
+    clusters = None if column is None else clusters_by(cluster, kept[column].to_pylist(), splits)
     return stages.judged(taken, groups, clusters)
 
 
@@ -332,16 +347,6 @@ def _group_values(column: pa.ChunkedArray, name: str) -> list[str | None]:
         return [None if value is None else str(value) for value in values]
     bins = iter(quarters(np.array([value for value in values if value is not None], np.int64)))
     return [None if value is None else next(bins) for value in values]
-
-
-def _clusters(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """A number for each value; rows without one stand alone."""
-    known: dict[Any, int] = {}
-    numbers = [
-        known.setdefault((place,) if value is None else value, len(known))
-        for place, value in enumerate(column.to_pylist())
-    ]
-    return np.array(numbers, np.int64)
 
 
 def _reasons(parts: Iterable[pa.Table]) -> dict[tuple[str, str | None], int]:

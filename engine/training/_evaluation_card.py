@@ -16,7 +16,9 @@ HEADS = {
 }
 
 
-def card(judged: AnyJudged, figures: Sequence[Figure], facts: Mapping[str, Any], *, noun: str, set_digest: str) -> str:
+def card(
+    judged: AnyJudged, figures: Sequence[Figure], facts: Mapping[str, Any], *, noun: str, set_digest: str, drawn: str
+) -> str:
     """The text.
 
     Args:
@@ -24,6 +26,7 @@ def card(judged: AnyJudged, figures: Sequence[Figure], facts: Mapping[str, Any],
         facts: of the manifest.
         noun: what a row is called, in the plural.
         set_digest: of the labelled set.
+        drawn: what bootstrap samples are made of.
     """
     splits = facts["split"]
     rows = f"{count(judged.size)} {noun} of " + (f"the split {', '.join(splits)}" if splits else "the whole set")
@@ -35,6 +38,7 @@ def card(judged: AnyJudged, figures: Sequence[Figure], facts: Mapping[str, Any],
         f"Head `{facts['head']}`, {rows}; set {set_digest[:12]}, model {facts['model_digest'][:12]}.",
     ]
     lines += [line for sentence in facts["cautions"] for line in ("", f"Beware: {sentence}.")]
+    lines += ["", f"95% bootstrap intervals draw {drawn}."]
     lines += ["", *_table([one for one in figures if one.scope == ALL], "", noun)]
     for scope in (THRESHOLD, CLASS, GROUP):
         columns = dict.fromkeys(one.column for one in figures if one.scope == scope)

@@ -100,7 +100,7 @@ class Page:
         cautions: what makes the figures look better than they are.
         facts: of the manifest.
         options: how intervals were made.
-        cluster: column whose values were drawn together.
+        drawn: what bootstrap samples are made of.
         noun: what a row is called, in the plural.
     """
 
@@ -112,7 +112,7 @@ class Page:
     cautions: Sequence[str]
     facts: Mapping[str, Any]
     options: Bootstrap
-    cluster: str | None
+    drawn: str
     noun: str = "rows"
 
 
@@ -149,7 +149,7 @@ def render(page: Page, provenance: Mapping[str, Any], timings: Mapping[str, Any]
         ],
         samples=Number("bootstrap.samples", count(page.options.samples)),
         seed=page.options.seed,
-        cluster=page.cluster,
+        drawn=page.drawn,
         quartered=QUARTERED,
         small_cell=SMALL_CELL,
         binning={name: f"{error:.1g}" for name, error in judged.binning().items()}

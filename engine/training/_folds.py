@@ -244,7 +244,7 @@ def _judged(folds: Folds, table: pa.Table) -> dict[str, Any]:
         "folds": each,
         "figures": {name: spread([one["figures"][name] for one in each]) for name in each[0]["figures"]},
         "pooled": _metrics.with_intervals(statistics, table.num_rows, clusters=clusters),
-        "drawn": _metrics.drawn(clusters),
+        **_metrics.drawn_facts(clusters, table.num_rows),
     }
 
 
@@ -291,7 +291,7 @@ def _page(folds: Folds, metrics: Mapping[str, Any]) -> Page:
         title="Cross-validation",
         model=folds.name,
         lead=f"{len(metrics['folds'])} folds; {count(metrics['samples'])} rows, each judged by a model that was not"
-        " trained on it.",
+        f" trained on it. Intervals of all rows draw {count(metrics['num_drawn'])} {metrics['drawn']}.",
         cautions=[] if folds.held_out == "test" else [f"{caution} (data.inner_fold) are free of this"],
         drawings=drawings,
         tables=[

@@ -158,6 +158,11 @@ def drawn(clusters: Ints | None) -> str:
     return "rows" if clusters is None else "groups"
 
 
+def drawn_facts(clusters: Ints | None, num_rows: int) -> dict[str, Any]:
+    """The same, and how many of them there are."""
+    return {"drawn": drawn(clusters), "num_drawn": num_rows if clusters is None else len(np.unique(clusters))}
+
+
 def with_intervals(
     statistics: Mapping[str, Statistic], num_rows: int, *, clusters: Ints | None = None, seed: int = 0
 ) -> dict[str, dict[str, float | None]]:

@@ -28,7 +28,8 @@ def card_of(job: Any, prepared: Any, metrics: Mapping[str, Any]) -> ModelCard:
     """
     kind = prepared.setup.kind
     rows = [
-        f"| {split} | {figures['samples']:,} | {figures_text(figures['metrics'])} | {figures['drawn']} |"
+        f"| {split} | {figures['samples']:,} | {figures_text(figures['metrics'])} |"
+        f" {figures['num_drawn']:,} {figures['drawn']} |"
         for split, figures in metrics["figures"].items()
     ]
     recipe = ", ".join(f"{name} {value}" for name, value in prepared.key["recipe"].items())

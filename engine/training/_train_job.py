@@ -479,7 +479,7 @@ def _figures(setup: Setup, outputs: Outputs, clusters: NDArray[np.int64] | None)
         "samples": outputs.size,
         "loss": outputs.loss,
         "metrics": _metrics.with_intervals(statistics, outputs.size, clusters=clusters),
-        "drawn": _metrics.drawn(clusters),
+        **_metrics.drawn_facts(clusters, outputs.size),
         "confusion": None if counts is None else counts.tolist(),
     }
 

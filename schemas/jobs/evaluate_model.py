@@ -47,9 +47,10 @@ class IntervalsSpec(Spec):
     """bootstrap samples; 0 gives no intervals"""
     seed: WholeInt = 0
     """of the samples"""
-    cluster: Literal["group", "contig", "id", "second_id", "plate", "well"] | None = None
-    """column whose values are drawn whole, where rows that share one are not independent (of images: group, plate or
-    well); unset draws single rows"""
+    cluster: Literal["split", "rows", "group", "contig", "id", "second_id", "plate", "well"] | None = None
+    """what is drawn whole, as its rows are not independent: the values of a column; split: what the split file never
+    parts (groups, contigs, clusters of like sequences); rows: single rows; unset takes split where the file tells, else
+    rows"""
 
 
 class EvaluateExecutionSpec(Spec):
@@ -126,6 +127,8 @@ class EvaluateModelSpec(Spec):
             raise ValueError("letters name the classes of a model: give it in place of predictions")
         if len(set(self.audit)) < len(self.audit):
             raise ValueError("a column of the audit is named twice")
+        if self.intervals.cluster == "split" and self.splits.file is None:
+            raise ValueError("intervals by split (--cluster split) need splits.file, the split file (--splits)")
         return self
 
 
@@ -144,7 +147,7 @@ OPTIONS = (
     Option("splits.fold", ("--fold",)),
     Option("audit", ("--audit",), form="commas", metavar="group|label|length|plate|well|..."),
     Option("intervals.samples", ("--bootstrap",)),
-    Option("intervals.cluster", ("--cluster",)),
+    Option("intervals.cluster", ("--cluster",), metavar="split|rows|group|contig|id|second_id|plate|well"),
     Option("max_reject_fraction", ("--max-rejects",)),
     Option("execution.executor", ("--executor",)),
     Option("execution.address", ("--address",)),
