@@ -311,9 +311,12 @@ def _context(*, progress: str, debug: bool, force: bool) -> RunContext:
 
 
 def _run_job(source: _spec.Source, *, progress: str, force: bool, debug: bool, job: str | None = None) -> int:
+    from jobs._next import next_lines
+
     name, spec = _spec.build(source, job=job)
     outcome = _job_page(name).run(spec, _context(progress=progress, debug=debug, force=force))
     _say(*(outcome.lines() if hasattr(outcome, "lines") else _outcome_lines(outcome)))
+    _say(*next_lines(name, spec, outcome))
     return int(getattr(outcome, "exit_code", errors.EXIT_DONE))
 
 

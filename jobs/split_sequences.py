@@ -45,6 +45,7 @@ class SplitOutcome:
         leaks: pairs that leak; None where nobody looked.
         checked: the file was there and was only checked.
         looked_for: what was taken for a leak, in words.
+        task: the task that fits the set, TASK where that is not plain, and options that go with it.
     """
 
     path: str
@@ -52,6 +53,7 @@ class SplitOutcome:
     leaks: Sequence[Leak] | None
     checked: bool
     looked_for: str
+    task: tuple[str, ...] = ("TASK",)
 
     @property
     def exit_code(self) -> int:
@@ -97,7 +99,8 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
         folder, name = _place(spec.pairs)
         open_store(folder).put(name, leaks_text(leaks).encode())
     looked_for = _looked_for(records, likeness, members)
-    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, looked_for)
+    task = _task(records, facts)
+    return SplitOutcome(path, counts_of(table), leaks, spec.check is not None, looked_for, task)
 
 
 def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
@@ -113,6 +116,17 @@ def plan(spec: SplitSequencesSpec, context: RunContext) -> list[PlanLine]:
     if Path(str(spec.output)).expanduser().is_file() and not context.force:
         return [PlanLine(shard, "run", "a split file is there: it is made again and must be the same")]
     return [PlanLine(shard, "run", "the split file is not made yet")]
+
+
+def _task(records: Records, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    has_labels = any(label is not None for label in records.labels)
+    if not records.are_letters:
+        named = ("image_classification", "image_cnn") if has_labels else ("image_segmentation", "u_net")
+        return named[0], "--model", named[1], "--encoder", "pixels"
+    if records.are_pairs or "second_alphabet" in facts:
+        return ("pair_regression",)
+    encoder = () if facts.get("alphabet", "dna") == "dna" else ("--encoder", "protein_tokens")
+    return ("sequence_classification" if has_labels else "TASK", *encoder)
 
 
 def _looked_for(records: Records, likeness: Likeness, members: MemberLikeness | None) -> str:

@@ -1,4 +1,4 @@
-"""Train a model on a set of labelled sequences.
+"""Train a model on a set of sequences, pairs or images with their labels or targets.
 
 A run that is stopped goes on at its last checkpoint to the losses it would have had. Its result is a model folder.
 """

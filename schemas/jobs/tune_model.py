@@ -121,10 +121,14 @@ class TuneModelSpec(TrainSpec):
 
 
 SPEC = TuneModelSpec
+_SEARCH = (
+    "YAML file of the keys to search and what they may be, such as training.learning_rate: {log_uniform: [0.0001,"
+    " 0.01]}; trials are compared on the validation rows by training.monitor, which is the loss unless set"
+)
 OPTIONS = (
     *TRAIN_OPTIONS,
     Option("data.fold", ("--fold",)),
-    Option("search", ("--search",), doc="YAML file of the keys to search and what they may be", form="yaml_file"),
+    Option("search", ("--search",), doc=_SEARCH, form="yaml_file"),
     Option("tuning.method", ("--method",)),
     Option("tuning.trials", ("--trials",)),
     Option("tuning.seed", ("--search-seed",)),
