@@ -84,6 +84,10 @@ def run(spec: SplitSequencesSpec, context: RunContext) -> SplitOutcome:
     group_by = _group_by(spec)
     data, records = open_records(spec.input, sequences=wanted, group_by=group_by)
     facts = getattr(data, "facts", {})
+    for path in (spec.output, spec.pairs):
+        _place(path or "")
+    if spec.shares.group_by == "second_id" and spec.shares.method == "similarity" and not records.are_pairs:
+        raise InputError("the records are no pairs", where=spec.input, fix="leave group_by out")
     likeness = _likeness(spec, records, facts)
     members = _members(spec, records, group_by, facts)
     if spec.check is not None:
@@ -200,6 +204,8 @@ def _clusters(asked: Literal["auto", "minhash", "mmseqs2"]) -> Clusters:
 
 
 def _place(path: str) -> tuple[str, str]:
+    if "://" in path:
+        raise InputError("a split and its leaks are written to a local path", where=path, fix="give a local path")
     whole = Path(path).expanduser().absolute()
     return str(whole.parent), whole.name
 

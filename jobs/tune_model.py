@@ -183,8 +183,12 @@ def _prepared(spec: TuneModelSpec) -> Search:
 def _check_keys(spec: TuneModelSpec) -> None:
     known = sorted(set(_known_keys(spec)))
     for key in spec.search:
+        if key.startswith("data.") or key == "training.monitor":
+            what = f"{key!r} is the same for all trials, which are compared by it"
+            raise InputError(what, where="key 'search'", fix="set it for the whole search")
         if key not in known:
-            raise InputError(f"no key {show(key)} to search", where="key 'search'", fix=nearest(key, known))
+            alike = [one for one in known if one.split(".")[0] == key.split(".")[0]] or known
+            raise InputError(f"no key {show(key)} to search", where="key 'search'", fix=nearest(key, alike))
         if key.startswith("task.") and spec.training.monitor == "loss":
             what = f"{key!r} changes what the loss is, so that trials cannot be compared by it"
             raise InputError(what, where="key 'search'", fix="set training.monitor to a metric of the task")

@@ -23,6 +23,7 @@ MAX_POS = (1 << 31) - 1
 _has_span = re.compile(r"(?P<contig>.+):(?P<begin>[0-9]+)(?P<dash>-(?P<end>[0-9]*))?").fullmatch
 _has_thousands = re.compile(r"[:-][0-9]{1,3},[0-9]{3}(?![0-9A-Za-z_.:])").search
 _has_braces = re.compile(r"\{(?P<contig>[^{}]+)\}(?P<rest>:[0-9]+(-[0-9]*)?)?").fullmatch
+_SHOWN = 5
 _SYNTAX = "write contig, contig:pos, contig:begin-end or contig:begin- with 1-based positions"
 
 
@@ -33,6 +34,12 @@ class Region:
     contig: str
     start: int = 0
     end: int = MAX_POS
+
+    def __str__(self) -> str:
+        """As a user types it: 1-based, both ends within."""
+        if self.end == self.start + 1:
+            return f"{self.contig}:{self.end}"
+        return f"{self.contig}:{self.start + 1}-{'' if self.end == MAX_POS else self.end}"
 
 
 def parse_regions(texts: Sequence[str], bed_path: str | Path | None = None) -> list[Region]:
@@ -153,15 +160,21 @@ def placed_regions(regions: Iterable[Region], reference: ReferenceGenome) -> tup
     Raises:
         InputError: a contig that is not in the reference, or all regions lie past the ends of theirs.
     """
-    named = [Region(reference.resolve(one.contig), one.start, one.end) for one in regions]
+    named, notes, past = [], [], 0
+    for one in regions:
+        contig = reference.resolve(one.contig)
+        length = reference.contigs[contig]
+        if one.start < length:
+            named.append(Region(contig, one.start, one.end))
+            continue
+        past += 1
+        if past <= _SHOWN:
+            notes.append(f"the region {one} begins past the end of its contig ({length:,} bases)")
+    if past > _SHOWN:
+        notes.append(f"{past - _SHOWN:,} more regions begin past the ends of their contigs")
     found: dict[str, list[Region]] = {}
-    notes = []
     for region in RegionSet(named):
         length = reference.contigs[region.contig]
-        if region.start >= length:
-            place = f"{region.contig}:{region.start + 1:,}"
-            notes.append(f"a region begins at {place}, past the end of its contig ({length:,} bases)")
-            continue
         found.setdefault(region.contig, []).append(Region(region.contig, region.start, min(region.end, length)))
     if notes and not found:
         raise InputError(

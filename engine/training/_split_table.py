@@ -81,12 +81,68 @@ def check_schema(part: Path, wanted: str, wanted_version: str) -> dict[str, str]
     return footer
 
 
-def check_version(footer: Mapping[str, str], *, where: str) -> None:
-    """Raises InputError: a split file of a version that is not read here."""
+_KINDS = {
+    "record": ("whole numbers", pa.types.is_integer),
+    "split": ("text", lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind)),
+    "fold": ("whole numbers", pa.types.is_integer),
+}
+_ANEW = "make it anew with split-sequences"
+
+
+def read_splits(path: str, digest: str) -> tuple[pa.Table, dict[str, str]]:
+    """The rows of a split file as they stand, and its facts.
+
+    Args:
+        path: of the file.
+        digest: of the set that it must be of.
+
+    Raises:
+        InputError: it is not there, is no split, of a version that is not read, made of another set, or its rows are
+            no split: a name that is none, a record twice or without a number, a column that is not there.
+        DataError: it is damaged.
+    """
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise InputError("the split file is not there", where=path, fix="check the path")
+    footer = footer_metadata(place)
+    if footer.get(_SCHEMA_KEY) != SPLITS_NAME:
+        raise InputError("it is no split file", where=path, fix="give one that split-sequences made")
     version = footer.get(_VERSION_KEY, "none")
     if version not in _READ_VERSIONS:
         what = f"it is a split file of version {version}, read are {' and '.join(_READ_VERSIONS)}"
-        raise InputError(what, where=where, fix="make it anew with split-sequences, or take the replisome that made it")
+        raise InputError(what, where=path, fix=f"{_ANEW}, or take the replisome that made it")
+    made_of = footer.get("data_digest", digest)
+    if made_of != digest:
+        what = f"it was made of the set {made_of[:12]}..., and this one is {digest[:12]}..."
+        raise InputError(what, where=path, fix="give the set it was made of, or split this one")
+    table = read_table(place, sealed=True)
+    _check_rows(table, path)
+    return table, footer
+
+
+def _check_rows(table: pa.Table, path: str) -> None:
+    for name, (wanted, is_wanted) in _KINDS.items():
+        if name not in table.column_names or not is_wanted(table.schema.field(name).type):
+            raise InputError(f"it has no column {name!r} of {wanted}", where=path, fix=_ANEW)
+    if not table.num_rows:
+        raise InputError("it has no row", where=path, fix=_ANEW)
+    for name in ("record", "split"):
+        if table[name].null_count:
+            row = pc.index(pc.is_null(table[name]), True).as_py()
+            raise InputError(f"row {row} has no {name}", where=path, fix=_ANEW)
+    odd = pc.unique(table["split"].filter(pc.invert(pc.is_in(table["split"], pa.array(SPLIT_NAMES, pa.string())))))
+    if len(odd):
+        known = ", ".join(SPLIT_NAMES)
+        raise InputError(f"it has the split {odd[0].as_py()!r}", where=path, fix=f"name splits {known}, or {_ANEW}")
+    for name in ("fold", *(name for name in table.column_names if name.startswith(INNER_FOLD))):
+        least = pc.min(table[name]).as_py()
+        if least is not None and least < 0:
+            raise InputError(f"it has the {name} {least}", where=path, fix=f"number folds from 0 on, or {_ANEW}")
+    counts = pc.value_counts(table["record"])
+    twice = counts.filter(pc.greater(pc.struct_field(counts, "counts"), 1))
+    if len(twice):
+        record = twice[0]["values"].as_py()
+        raise InputError(f"record {record} stands twice in the split file", where=path, fix=_ANEW)
 
 
 @dataclass(frozen=True)
@@ -102,6 +158,8 @@ class SplitTable:
         grouped_by: the column of the set whose values stay together; empty where there is none, or `units` tells.
         units: (N,) the first record of what each one is never parted from; None where the file does not keep it.
         method: how it was made; empty where the file does not say.
+        path: of the file, for messages.
+        column: of the set, whose values are never parted; empty where none is.
     """
 
     records: Ids
@@ -112,39 +170,27 @@ class SplitTable:
     grouped_by: str = ""
     units: Ids | None = None
     method: str = ""
+    path: str = "splits"
+    column: str = ""
 
     @classmethod
     def load(cls, path: str, data: DataSet) -> SplitTable:
-        """Raises InputError: unreadable, another schema, a record twice, or made for another data set."""
+        """Raises InputError and DataError as `read_splits`."""
         place = Path(path).expanduser().absolute()
-        if not place.is_file():
-            raise InputError("the split file is not there", where=str(place), fix="check the path")
-        footer = footer_metadata(place)
-        if footer.get(_SCHEMA_KEY) != SPLITS_NAME:
-            raise InputError("it is no split file", where=str(place), fix="give one that split-sequences made")
-        check_version(footer, where=str(place))
-        if footer.get("data_digest", data.digest) != data.digest:
-            raise InputError(
-                f"was made for a set with digest {footer['data_digest'][:12]}..., this one has {data.digest[:12]}...",
-                where=str(place),
-                fix="split this set",
-            )
-        table = read_table(place, sealed=True)
+        table, footer = read_splits(str(place), data.digest)
         records = table["record"].to_numpy().astype(np.int64)
         order = np.argsort(records, kind="stable")
-        if len(records) and (np.diff(records[order]) == 0).any():
-            twice = int(records[order][:-1][np.diff(records[order]) == 0][0])
-            raise InputError(f"record {twice} stands twice in the split file", where=str(place), fix="split anew")
-        folds = _folds(table, "fold")[order] if "fold" in table.column_names else np.full(len(records), -1, np.int32)
+        folds = _folds(table, "fold")[order]
         nested = [name for name in table.column_names if name.startswith(INNER_FOLD)]
         inner = {int(name.removeprefix(INNER_FOLD)): _folds(table, name)[order] for name in nested}
         names = np.array(table["split"].to_pylist(), dtype=np.str_)
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
         method = footer.get("method", "")
         units = _units(table)
-        grouped_by = "" if units is not None else _column_of(method, footer)
+        column = _column_of(method, footer)
+        grouped_by = "" if units is not None else column
         units = None if units is None else units[order]
-        return cls(records[order], names[order], folds, digest, inner, grouped_by, units, method)
+        return cls(records[order], names[order], folds, digest, inner, grouped_by, units, method, str(place), column)
 
     @property
     def keeps_together(self) -> bool:
@@ -170,7 +216,7 @@ class SplitTable:
         if not known.all():
             raise InputError(
                 f"record {int(records[~known][0])} of {where} has no row in the split file",
-                where="splits",
+                where=self.path,
                 fix="split this set anew",
             )
         names = self.names[places].astype("U10")
@@ -182,7 +228,7 @@ class SplitTable:
             return np.where(in_training, np.where(in_fold, "validation", "train"), names)
         if fold not in self.inner:
             what = f"the split file has no inner folds of fold {fold}"
-            raise InputError(what, where="splits", fix="make it with --inner-folds")
+            raise InputError(what, where=self.path, fix="make it with --inner-folds")
         is_chosen = self.inner[fold][places] == inner_fold
         inside = np.where(in_fold, "test", np.where(is_chosen, "validation", "train"))
         return np.where(in_training, inside, "unused")
@@ -197,7 +243,7 @@ def _units(table: pa.Table) -> Ids | None:
 
 
 def _column_of(method: str, footer: Mapping[str, str]) -> str:
-    """Of a file of version 1: the column of the set that it was parted by."""
+    """The column of the set that it was parted by."""
     return {"group": footer.get("group_by", "group"), "contig": "contig"}.get(method, "")
 
 

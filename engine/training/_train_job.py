@@ -165,7 +165,8 @@ def prepare(job: TrainJob) -> Prepared:
     splits = kind.index_splits(data, table, fold=job.fold, inner_fold=job.inner_fold)
     for name in ("train", "validation"):
         if not splits[name]:
-            raise InputError(f"no row of the set is in the split {name!r}", where=job.splits, fix=_split_fix(job))
+            fix = _split_fix(job, table)
+            raise InputError(f"no row of the set is in the split {name!r}", where=job.splits, fix=fix)
     column = task_class.column_of(task_params)
     task = task_class.fit(task_params, (kind.targets(data, group, column) for group in splits["train"]))
     _check_targets(job, kind, data, task, splits)
@@ -226,8 +227,15 @@ def _fitting(recipe: Recipe, kind: Kind, splits: Mapping[str, Split]) -> Recipe:
     return replace(recipe, micro_batch=max(1, min(recipe.micro_batch, together // largest)))
 
 
-def _split_fix(job: TrainJob) -> str:
-    return "give a split file that has it" if job.fold is None else f"fold {job.fold} may not be in the split file"
+def _split_fix(job: TrainJob, table: SplitTable) -> str:
+    folds = np.unique(table.folds[table.folds >= 0]).tolist()
+    if not len(folds):
+        return "give a split file that has it" if job.fold is None else "it has no folds: leave the fold out"
+    if job.fold is None:
+        return f"the file has {len(folds)} folds: hold one out with --fold {folds[0]}, or use cross-validate"
+    if job.fold not in folds:
+        return f"the file has no fold {job.fold}, its folds are {', '.join(map(str, folds[:20]))}"
+    return "make it anew with more folds"
 
 
 def _task(component: Component) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ from engine.io import parquet
 from engine.training._members import MemberLikeness, join_held
 from engine.training._mmseqs import COVERAGE, mmseqs_clusters, mmseqs_version
 from engine.training._sequence_set import KEPT, SequenceSet
-from engine.training._split_table import INNER_FOLD, SPLIT_NAMES, DataSet, check_version
+from engine.training._split_table import INNER_FOLD, SPLIT_NAMES, DataSet, read_splits
 from schemas import tables
 
 Ints = npt.NDArray[np.int64]
@@ -35,6 +35,7 @@ SCHEMA_NAME = "splits"
 # Classes beyond this number are names, not classes.
 _MOST_CLASSES = 1000
 _PASSES = 4
+_SHOWN = 4
 _MOST_MOVED = 200_000
 _COLUMNS = ("record", "id", "label", "contig", "state")
 _TEXTS = ("sequence", "second", "second_id")
@@ -203,7 +204,7 @@ def split_table(records: Records, plan: SplitPlan, *, where: str = "") -> pa.Tab
         equal = (1.0 / plan.folds,) * plan.folds
         folds[inside] = assign(units[inside], classes[inside], equal, seed=plan.seed, salt="fold")
     inner = {f"{INNER_FOLD}{fold}": _inner(units, classes, folds, plan, fold=fold) for fold in _inner_of(plan)}
-    _check_not_empty(parts, folds, plan, where)
+    _check_not_empty(parts, folds, plan, where, num_units=len(np.unique(units)))
     if not plan.allow_empty_classes:
         for kind, numbers in {"split": parts, "fold": folds, **inner}.items():
             _check_classes(numbers, kind, records.labels, where)
@@ -255,20 +256,10 @@ def read_split(path: str, data: DataSet) -> pa.Table:
     """The rows of a split file, by record.
 
     Raises:
-        InputError: it is not there, is no split, or was made of another set.
+        InputError: it is not there, is no split, or was made of another set; see `read_splits`.
         DataError: it is damaged.
     """
-    if not Path(path).is_file():
-        raise InputError("the split file is not there", where=path, fix="check the path")
-    footer = parquet.footer_metadata(path)
-    if footer.get("replisome.schema") != SCHEMA_NAME:
-        raise InputError("it is no split file", where=path, fix="give one that split-sequences made")
-    check_version(footer, where=path)
-    made_of = footer.get("data_digest", data.digest)
-    if made_of != data.digest:
-        what = f"it was made of the set {made_of[:12]}..., and this one is {data.digest[:12]}..."
-        raise InputError(what, where=path, fix="give the set it was made of, or split this one")
-    return parquet.read_table(path, sealed=True).sort_by("record")
+    return read_splits(path, data.digest)[0].sort_by("record")
 
 
 def _units(records: Records, plan: SplitPlan, where: str) -> Ints:
@@ -427,7 +418,7 @@ def _by_name(records: Records, plan: SplitPlan, where: str) -> Ints:
     return np.array([asked.get(name, 0) if name is not None else 0 for name in values], np.int64)
 
 
-def _check_not_empty(parts: Ints, folds: Ints, plan: SplitPlan, where: str) -> None:
+def _check_not_empty(parts: Ints, folds: Ints, plan: SplitPlan, where: str, *, num_units: int) -> None:
     wanted = {"train": True, "validation": plan.validation > 0 and not plan.folds, "test": plan.test > 0}
     if plan.validation_names or plan.test_names:
         wanted = {"train": True, "validation": False, "test": False}
@@ -435,7 +426,14 @@ def _check_not_empty(parts: Ints, folds: Ints, plan: SplitPlan, where: str) -> N
     empty += [f"fold {i}" for i in range(plan.folds) if not (folds == i).any()]
     if empty:
         fix = "ask for larger shares or fewer folds, or part by something finer"
-        raise InputError(f"no record would be in {', '.join(empty)}", where=where, fix=fix)
+        named = ", ".join(empty[:_SHOWN]) + (f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else "")
+        told = "" if plan.method == "random" else f" (the set has {_counted(num_units, plan.method)})"
+        raise InputError(f"no record would be in {named}{told}", where=where, fix=fix)
+
+
+def _counted(num: int, method: str) -> str:
+    one, many = {"similarity": ("cluster", "clusters of like sequences")}.get(method, (method, f"{method}s"))
+    return f"one {one}" if num == 1 else f"{num:,} {many}"
 
 
 def _check_classes(numbers: Ints, kind: str, labels: Sequence[str | None], where: str) -> None:

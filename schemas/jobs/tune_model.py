@@ -115,6 +115,10 @@ class TuneModelSpec(TrainSpec):
         if self.learns and at_once > self.tuning.ahead:
             why = "trials here go by former ones, so tuning.ahead (--ahead) says how many may run at once"
             raise ValueError(f"{why}: set it to {at_once} too, for every run of this search")
+        how, epochs = self.tuning, self.training.epochs
+        if how.stopping != "none" and how.min_epochs >= epochs and "training.epochs" not in self.search:
+            what = f"tuning.stopping {how.stopping} can end no trial: it may after tuning.min_epochs {how.min_epochs}"
+            raise ValueError(f"{what}, and training.epochs is {epochs}; train longer, or leave the stopping out")
         if self.execution.feed == "ray-data":
             raise ValueError("execution.feed: the trials of a search read for themselves, leave it out")
         return self

@@ -174,7 +174,7 @@ def rare(record: int):
 @pytest.mark.parametrize(
     ("split_of", "settings", "sentence"),
     [
-        (one_class_in_a_fold, (), r"fold 0: the training rows hold 1 classes in the column 'label'"),
+        (one_class_in_a_fold, (), r"fold 0: the training rows hold 1 class in the column 'label'"),
         (rare, (), r"splits.parquet: class 'site' has no row in the split 'validation' \(fold 0\); stratify"),
         (lambda record: ("train", 0), (), "the split file has 1 folds, wanted are 2 or more; make it with"),
         (lambda record: "train" if record == 3 else fold_of(record), (), "record 3 is not tested, and in no fold"),

@@ -85,6 +85,11 @@ def test_an_evaluation_draws_what_the_split_file_never_parts(folder, tmp_path):
         "12 whole groups, as the split file keeps them",
         "12 whole values of group",
     )
+    assert "Beware" not in (tmp_path / "column" / "model_card.md").read_text()
+    other = evaluated(folder, tmp_path / "other", "group.parquet", "--cluster", "id")
+    caution = "the intervals draw whole values of id, while the split file keeps groups together"
+    told = (other["drawn"], caution in (tmp_path / "other" / "model_card.md").read_text())
+    assert told == ("60 whole values of id", True)
     value, low, high = intervals(by_split)["accuracy"]
     single = intervals(singly)["accuracy"]
     assert (single[0], singly["drawn"]) == (value, "single rows")

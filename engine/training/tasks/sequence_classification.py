@@ -57,8 +57,12 @@ class SequenceClassification(SequenceTask):
         if empty:
             raise InputError(f"class {empty[0]!r} has no training sample", where="task", fix="leave it out of classes")
         if len(classes) < 2:
-            what = f"the training rows hold {len(classes)} classes in the column 'label', wanted are 2 or more"
-            raise InputError(what, where="task", fix="give labels when the set is made, or choose another task")
+            if params.classes:
+                raise InputError("one class is named, wanted are 2 or more", where="key 'task.params.classes'")
+            num = f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
+            what = f"the training rows hold {num} in the column 'label', wanted are 2 or more"
+            fix = "stratify the split, give labels when the set is made, or choose another task"
+            raise InputError(what, where="task", fix=fix)
         return cls(params, classes, tuple(seen[name] for name in classes))
 
     def bias(self) -> Floats:

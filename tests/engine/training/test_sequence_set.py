@@ -79,7 +79,7 @@ def test_a_split_file_of_another_set_is_refused(tmp_path, rows, data):
     table = pa.Table.from_pylist([{"record": 0, "split": "train"}], SPLITS)
     path = tmp_path / "other.parquet"
     write_table(table, path, schema_name="splits", version=1, metadata={"data_digest": "f" * 64})
-    with pytest.raises(InputError, match="was made for a set with digest ffffffffffff"):
+    with pytest.raises(InputError, match="it was made of the set ffffffffffff"):
         SplitTable.load(str(path), data)
 
 
