@@ -78,14 +78,15 @@ INGEST_REASONS = {
     "missing_target": "targets were asked for and one is empty",
     "bad_target": "a target is no finite number",
     "past_contig_end": "the window reaches past an end of its contig",
-    "exact_duplicate": "the same sequence as an earlier kept record",
+    "exact_duplicate": "the same sequence (of a pair: both members) as an earlier kept record",
     "near_duplicate": "nearly the sequence of an earlier kept record",
     "bad_position": "POS is not a whole number of 1 or more",
     "bad_info": "an INFO value is not of the type that the header declares",
     "bad_format": "a FORMAT value is not of the type that the header declares",
     "bad_genotype": "a GT does not parse, or is not the first key of FORMAT",
     "genotype_out_of_range": "a GT names an allele that the record does not have",
-    "conflicting_duplicate": "the same sequence as an earlier kept record, with another label or target",
+    "conflicting_duplicate": "the same sequence (of a pair: both members) as an earlier kept record, with another label"
+    " or target",
 }
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.ingest._rules_told import rules_told
 from engine.runtime.pages import render_page
 from schemas import states
 
@@ -273,6 +274,8 @@ def render(card: Mapping[str, Any], timings: Mapping[str, Any], provenance: Mapp
         num_letters=sum(card["letters"].values()) or 1,
         lengths=[bar["num"] for bar in card["length"]["histogram"]],
         sentences=states.INGEST_REASONS,
+        rules=rules_told(card["settings"]),
+        margin=card["settings"].get("windows", {}).get("margin_bp", 0),
         timings=timings,
         provenance={name: value for name, value in provenance.items() if value is not None},
     )

@@ -228,6 +228,7 @@ class SequenceJob:
             "result_key": run.result_key,
         }
         settings: dict[str, Any] = {"rules": self.stages.rules.to_json(), "duplicates": self.options.duplicates}
+        settings["near_duplicates"] = None if self.options.near is None else asdict(self.options.near)
         if self._reference_digest is not None:
             settings["windows"] = asdict(self.stages.shape)
         if self._card is None:
