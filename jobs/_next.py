@@ -32,14 +32,12 @@ def _after_training(spec: Any, outcome: Any) -> Iterator[str]:
     model, task = f"{spec.output.rstrip('/')}/model", spec.task.name
     if task == "masked_tokens":
         yield f"next: train for a task of your own from it, with --init-from {shlex.quote(model)}"
-    elif task.startswith("image"):
-        yield f"next: replisome predict-images SET --model {shlex.quote(model)} -o predictions, SET being any like it"
     elif outcome.metrics["figures"].get("test"):
-        yield _command(
-            "evaluate-model", spec.data.path, "--model", model, "--splits", spec.data.splits, "-o", "evaluation"
-        )
+        words = ("--model", model, "--splits", spec.data.splits)
+        yield _command("evaluate-model", spec.data.path, *words, "-o", "evaluation")
     else:
-        yield f"next: replisome predict SET --model {shlex.quote(model)} -o predictions, SET being any such sequences"
+        verb = "predict-images" if task.startswith("image") else "predict"
+        yield f"next: replisome {verb} SET --model {shlex.quote(model)} -o predictions, SET being any like it"
 
 
 def _after_folds(spec: Any, outcome: Any) -> Iterator[str]:

@@ -75,7 +75,7 @@ def drawn_text(clusters: Ints | None, cluster: str | None, splits: SplitTable | 
 
 def cautions(asked: str | None, splits: SplitTable | None) -> list[str]:
     """Where something else is drawn whole than what the split file keeps together."""
-    if splits is None or not splits.keeps_together or asked in (None, SPLIT, splits.grouped_by or SPLIT):
+    if splits is None or not splits.keeps_together or asked in (None, SPLIT, splits.column or SPLIT):
         return []
     what = "single rows" if asked == ROWS else f"whole values of {asked}"
     why = f"the intervals draw {what}, while the split file keeps {_units(splits)} together"

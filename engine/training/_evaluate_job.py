@@ -157,14 +157,14 @@ class EvaluateJob:
 
     def _trained_on(self) -> list[str]:
         stages = self.stages
-        found = self._other_clustering()
         # Each training that the model went through, its own last.
         trained = [one for one in self._training_data() if isinstance(one, dict)]
         here = [one for one in trained if stages.data.digest in map(one.get, ("sequences", "pairs", "images"))]
         if not here:
-            return found
+            return []
         if stages.split is None:
-            return [*found, "the model was trained on rows of this set: give a split file, and judge its test rows"]
+            return ["the model was trained on rows of this set: give a split file, and judge its test rows"]
+        found = []
         if self.splits is not None and any(one.get("splits") != self.splits.digest for one in here):
             found.append(
                 "the split file is not the one that the model was trained by: rows of its training may be judged"
@@ -174,15 +174,6 @@ class EvaluateJob:
                 what = "trained on" if name == "train" else "chosen by"
                 found.append(f"the model was {what} rows of the split {name}: their figures flatter")
         return found
-
-    def _other_clustering(self) -> list[str]:
-        """What is to be drawn whole, and what the split file keeps together, may be two things."""
-        splits, asked = self.splits, self.options.cluster
-        if splits is None or splits.method not in _UNITS or asked in (None, "split", "rows", splits.column):
-            return []
-        units = _UNITS[splits.method]
-        what = f"the intervals draw whole values of {asked}, while the split file keeps {units} together"
-        return [f"{what}: rows of one may not be independent either (--cluster split draws those)"]
 
     def _training_data(self) -> list[Any]:
         if self.stages.info is not None:

@@ -92,7 +92,7 @@ def test_an_evaluation_draws_what_the_split_file_never_parts(folder, tmp_path):
     assert told == ("60 whole values of id", True)
     value, low, high = intervals(by_split)["accuracy"]
     single = intervals(singly)["accuracy"]
-    assert (single[0], singly["drawn"]) == (value, "single rows")
+    assert (single[0], singly["drawn"]) == (value, "single sequences")
     assert high - low > single[2] - single[1]
     for name in ("report.html", "model_card.md"):
         assert "12 whole groups, as the split file keeps them" in (tmp_path / "split" / name).read_text()
@@ -106,12 +106,12 @@ def test_clusters_of_like_sequences_are_drawn_and_are_those_that_were_not_parted
     assert units.isdisjoint({one["unit"] for one in table if one["split"] != "test"})
     assert all(one["unit"] % 24 == one["record"] % 24 and one["unit"] <= one["record"] for one in table)
     random = evaluated(folder, tmp_path / "random", "random.parquet")
-    assert random["drawn"] == "single rows"
+    assert random["drawn"] == "single sequences"
     assert pq.read_table(folder / "random.parquet")["unit"].null_count == NUM
 
 
 def test_a_split_file_of_version_1_is_read_as_before(folder, tmp_path):
-    for name, drawn in (("group", "12 whole values of group"), ("similarity", "single rows")):
+    for name, drawn in (("group", "12 whole values of group"), ("similarity", "single sequences")):
         old = of_version_1(folder, name)
         found = evaluated(folder, tmp_path / name, old.name)
         assert found["drawn"] == drawn
