@@ -339,9 +339,15 @@ def test_intervals_that_split_groups_are_told(folder, tmp_path):
     given = ("split-sequences", str(folder / "set"), "--method", "group", "-o", str(parts), "--allow-empty-classes")
     assert replisome_here(*given).returncode == 0
     splits = ("--splits", str(parts), "--split", "train,test", "--progress", "plain")
-    told = "note: the split keeps each group together, and intervals of single rows may be too narrow: --cluster group"
-    for more, is_told in (((), True), (("--cluster", "group"), False), (("--bootstrap", "0"), False)):
-        done = replisome_here(*words(folder, tmp_path / f"out{len(more)}{more[:1]}", *splits, *more))
+    told = "note: the intervals draw single rows, while the split file keeps groups together: rows of one may not be"
+    rows = ("--cluster", "rows")
+    for more, is_told in (
+        ((), False),
+        (rows, True),
+        (("--cluster", "group"), False),
+        ((*rows, "--bootstrap", "0"), False),
+    ):
+        done = replisome_here(*words(folder, tmp_path / f"out{len(more)}{more[1:2]}", *splits, *more))
         assert done.returncode == 0, done.stderr
         assert (told in done.stderr) == is_told
 
