@@ -58,6 +58,7 @@ class SequenceSet:
     panels: name of each figure to what it is held against.
     floor: the simple model.
     alphabet: "dna" or "protein".
+    validated: of the ten parts of the rows that are not parted already, how many choose the epoch: 1, or 0.5.
     """
 
     rows: Callable[[Path], Iterable[Row]]
@@ -65,6 +66,7 @@ class SequenceSet:
     panels: Mapping[str, Wanted]
     floor: Floor = LINEAR
     alphabet: str = "dna"
+    validated: float = 1
 
     def bench(self, name: str, *, rounds: int = 1, larger: bool = False) -> Bench:
         """As benchmarks/accuracy.py takes it."""
@@ -100,7 +102,8 @@ class PreparedSequences(Prepared):
 
     def splits(self, number: int) -> list[str]:
         """ "train", "validation" or "test" of each row."""
-        return [split_of(group, row.part, number) for row, group in zip(self.rows, self.groups, strict=True)]
+        pairs = zip(self.rows, self.groups, strict=True)
+        return [split_of(group, row.part, number, validated=self.given.validated) for row, group in pairs]
 
     def write_split(self, number: int, path: Path) -> None:
         """See Prepared."""
@@ -164,12 +167,13 @@ def groups_of(rows: Sequence[Row]) -> list[str]:
     return [top(f"group {row.group}") for row in rows]
 
 
-def split_of(group: str, part: str, number: int) -> str:
-    """By SHA-256 of the group: 20% of what is not parted already are tested, and 10% validated on."""
-    bucket = int(hashlib.sha256(group.encode()).hexdigest(), 16) % BUCKETS
+def split_of(group: str, part: str, number: int, *, validated: float = 1) -> str:
+    """By SHA-256 of the group: 20% of what is not parted already are tested, and 10%, or half of that, validated on."""
+    rest, bucket = divmod(int(hashlib.sha256(group.encode()).hexdigest(), 16), BUCKETS)
     if part == "test" or (part == "" and bucket in (2 * number, 2 * number + 1)):
         return "test"
-    return "validation" if bucket == (2 * number + 2) % BUCKETS else "train"
+    is_validated = bucket == (2 * number + 2) % BUCKETS and rest % BUCKETS < validated * BUCKETS
+    return "validation" if is_validated else "train"
 
 
 def statistic_of(metric: str, values_NK: Any, truth_N: Any) -> Any:

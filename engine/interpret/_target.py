@@ -29,7 +29,7 @@ from engine.errors import InputError
 from engine.genome.windows import BASES, N_TOKEN
 from engine.models._folder import load_members
 from engine.models._info import HeadInfo, ModelInfo
-from engine.models._kmers import KmerTables
+from engine.models._kmers import KmerSides, KmerTables
 from engine.scoring._predictor import numerics, on_device, prepared
 
 SCALES = ("logit", "value")
@@ -122,8 +122,8 @@ class Target:
         Raises:
             InputError: a network that embeds them in a way not known here, or looks words up, which no gradient sees.
         """
-        if any(isinstance(one, KmerTables) for one in self.members.modules()):
-            what = "the network looks up words of letters (kmers), which gradients do not see"
+        if any(isinstance(one, KmerTables | KmerSides) for one in self.members.modules()):
+            what = "the network looks up words of letters (kmers, sides), which gradients do not see"
             raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
         if not self._embeds:
             return

@@ -17,16 +17,23 @@ from torch.nn import functional as F
 
 BASES, LONGEST = 4, 8
 _FIRST_SPREAD = 0.1
+# Numbers of a side, for each channel of the network.
+_SIDE_WIDTH = 4
 
 
-def check_kmers(params: Any) -> None:
-    """Refuse lengths of words that cannot be, in `params.kmers`, and input that is no DNA."""
-    lengths = params.kmers
+def check_kmers(params: Any, name: str) -> None:
+    """Refuse lengths of words that cannot be, in the tuple `name` of the params, and input that is no DNA."""
+    lengths = getattr(params, name)
     known = all(type(one) is int and 1 <= one <= LONGEST for one in lengths)
     if not known or len(set(lengths)) != len(lengths):
-        raise ValueError(f"kmers must be distinct whole numbers from 1 to {LONGEST}, found {list(lengths)!r}")
+        raise ValueError(f"{name} must be distinct whole numbers from 1 to {LONGEST}, found {list(lengths)!r}")
     if lengths and (params.num_tokens or params.in_channels != BASES):
-        raise ValueError(f"kmers are words of one-hot DNA in {BASES} channels, found in_channels {params.in_channels}")
+        raise ValueError(f"{name} are words of one-hot DNA in {BASES} channels, found in_channels {params.in_channels}")
+
+
+def sides_width(channels: int) -> int:
+    """Numbers that `KmerSides` gives."""
+    return 2 * _SIDE_WIDTH * channels
 
 
 class KmerTables(nn.Module):
@@ -53,6 +60,44 @@ class KmerTables(nn.Module):
             table(words(digits_BL, known_BL, length)) for table, length in zip(self.tables, self.lengths, strict=True)
         ]
         return torch.stack(said).sum(dim=0).transpose(1, 2)
+
+
+class KmerSides(nn.Module):
+    """Which words lie left of the middle and which right of it, wherever they are there.
+
+    For sequences aligned on a border, as of exon and intron: what a side is made of, beside what stands at each place.
+    The vectors of a side's words of one length are summed and made one long, so that no length of word drowns another.
+
+    Args:
+        lengths: of the words, 1 to 8.
+        channels: of the network; a side has four times as many numbers.
+        length: of the whole sequence in letters; its middle lies before letter `length // 2`.
+    """
+
+    def __init__(self, lengths: tuple[int, ...], channels: int, length: int) -> None:
+        super().__init__()
+        self.lengths = lengths
+        self.length = length
+        self.tables = nn.ModuleList(
+            nn.EmbeddingBag(BASES**one + 1, _SIDE_WIDTH * channels, mode="sum", padding_idx=0) for one in lengths
+        )
+        self.norm = nn.LayerNorm(sides_width(channels))
+
+    def forward(self, x_BAL: Tensor) -> Tensor:
+        """(B, 4, L) one-hot, zero where there is no letter -> (B, sides_width(channels)), normalised.
+
+        A word belongs to the side of its position (see KmerTables); a side without a word is zero before it is
+        normalised.
+        """
+        digits_BL, known_BL = x_BAL.argmax(dim=1), x_BAL.amax(dim=1) > 0.5
+        sides = torch.zeros((), device=x_BAL.device)
+        for table, length in zip(self.tables, self.lengths, strict=True):
+            # A negative number cuts padding that no sequence reaches.
+            code_BL = F.pad(words(digits_BL, known_BL, length), (0, self.length - x_BAL.shape[2]))
+            both = [table(one) for one in code_BL.tensor_split([self.length // 2], dim=1)]
+            sides = sides + torch.cat([F.normalize(one.float(), dim=1) for one in both], dim=1)
+        normal: Tensor = self.norm(sides)
+        return normal
 
 
 def words(digits_BL: Tensor, known_BL: Tensor, length: int) -> Tensor:

@@ -87,6 +87,11 @@ class SequenceParams:
         """Channels that `enter` gives."""
         return self.channels if self.num_tokens else self.in_channels
 
+    @property
+    def beside(self) -> int:
+        """Numbers that a network reads of the whole sequence beside what is pooled."""
+        return 0
+
     def places(self, length: Any) -> Any:
         """Positions that the trunk gives for so many letters, a number or a tensor of them."""
         return length
@@ -182,12 +187,14 @@ class SequenceNet(nn.Module):
         pooled_BW: Tensor = self.answer.pooled(*self._read(x, lengths_B))
         return pooled_BW
 
-    def _read(self, x: Tensor, lengths_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the trunk gives, and which of its places a sequence reaches."""
+    def _read(self, x: Tensor, lengths_B: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the trunk gives, which of its places a sequence reaches, and what is read beside it."""
         self._check_length(x.shape[-1], lengths_B)
         mask_BL = None if lengths_B is None else mask_of(lengths_B, x.shape[-1])
-        y_BCL = self.trunk(self.enter(x, mask_BL), mask_BL, lengths_B)
-        return y_BCL, None if lengths_B is None else mask_of(self.params.places(lengths_B), y_BCL.shape[-1])
+        x_BEL = self.enter(x, mask_BL)
+        y_BCL = self.trunk(x_BEL, mask_BL, lengths_B)
+        reached = None if lengths_B is None else mask_of(self.params.places(lengths_B), y_BCL.shape[-1])
+        return y_BCL, reached, self.beside(x_BEL)
 
     def _check_length(self, width: int, lengths_B: Tensor | None) -> None:
         if "place" not in self.params.pools:
@@ -200,6 +207,10 @@ class SequenceNet(nn.Module):
     @abstractmethod
     def trunk(self, x_BEL: Tensor, mask_BL: Tensor | None, lengths_B: Tensor | None) -> Tensor:
         """(B, E, L) as it entered, zero where there is no letter -> (B, C, params.places(L)), zero there too."""
+
+    def beside(self, x_BEL: Tensor) -> Tensor | None:  # noqa: ARG002 - for those that read something
+        """(B, E, L) as it entered -> (B, params.beside), normalised; None where nothing is read."""
+        return None
 
     def set_bias(self, bias_K: Tensor) -> None:
         """Where training begins: the logits of a network that has seen the targets' frequencies alone."""
@@ -241,9 +252,9 @@ class _Enter(nn.Module):
 
 
 def pooled_width(params: SequenceParams) -> int:
-    """Numbers that pooling makes of a sequence."""
+    """Numbers that a sequence becomes: what pooling makes of it, and what is read beside."""
     bins = -(-params.places(params.length) // params.bin_width)
-    return params.channels * sum(bins if pool == "place" else 1 for pool in params.pools)
+    return params.channels * sum(bins if pool == "place" else 1 for pool in params.pools) + params.beside
 
 
 class Pooling(nn.Module):
@@ -254,14 +265,14 @@ class Pooling(nn.Module):
         self.params = params
         self.weigh = nn.Conv1d(params.channels, 1, 1) if "attention" in params.pools else None
         # After pooling: before it, positions without a signal would be made as loud as those with one.
-        self.norm = nn.LayerNorm(pooled_width(params))
+        self.norm = nn.LayerNorm(pooled_width(params) - params.beside)
 
-    def pooled(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def pooled(self, x_BCL: Tensor, mask_BL: Tensor | None, beside_BW: Tensor | None = None) -> Tensor:
         """See the class."""
         x_BCL = masked(F.gelu(x_BCL), mask_BL)
         pools = [self._pooled(pool, x_BCL, mask_BL) for pool in self.params.pools]
         normal_BW: Tensor = self.norm(torch.cat(pools, dim=1))
-        return normal_BW
+        return normal_BW if beside_BW is None else torch.cat([normal_BW, beside_BW], dim=1)
 
     def _pooled(self, pool: str, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
         if pool == "max":
@@ -296,8 +307,8 @@ class _Answer(Pooling):
         self.hidden_dropout = SampleDropout(params.dropout, layer=1001)
         self.final = nn.Linear(params.hidden or width, len(params.outputs))
 
-    def forward(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
-        y = self.dropout(self.pooled(x_BCL, mask_BL))
+    def forward(self, x_BCL: Tensor, mask_BL: Tensor | None, beside_BW: Tensor | None = None) -> Tensor:
+        y = self.dropout(self.pooled(x_BCL, mask_BL, beside_BW))
         if self.hidden is not None:
             y = self.hidden_dropout(F.gelu(self.hidden(y)))
         logits_BK: Tensor = self.final(y)
@@ -316,7 +327,7 @@ class _PositionAnswer(nn.Module):
         self.hidden_dropout = SampleDropout(params.dropout, layer=1001)
         self.final = nn.Conv1d(params.hidden or width, len(params.outputs), 1)
 
-    def forward(self, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:  # noqa: ARG002 - nothing is pooled
+    def forward(self, x_BCL: Tensor, *_: Tensor | None) -> Tensor:
         y = self.dropout(self.norm(F.gelu(x_BCL)))
         if self.hidden is not None:
             y = self.hidden_dropout(F.gelu(self.hidden(y)))

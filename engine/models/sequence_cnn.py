@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.models._kmers import KmerTables, check_kmers
+from engine.models._kmers import KmerSides, KmerTables, check_kmers, sides_width
 from engine.models._sample_dropout import SampleDropout
 from engine.models._sequence import ChannelNorm, SequenceNet, SequenceParams, check_count, mask_of, masked
 
@@ -31,6 +31,8 @@ class SequenceCnnParams(SequenceParams):
     blocks: how many follow.
     max_dilation: dilations double from block to block up to this, then begin again.
     kmers: lengths of words of DNA, 1 to 8, that have vectors of their own, added to what the first convolution gives.
+    sides: lengths of words of DNA, 1 to 8, that are read on either side of the sequence's middle too, wherever they lie
+        there; with pool "place", for sequences aligned on a border, such as that of an exon.
     """
 
     stem_width: int = 9
@@ -39,15 +41,24 @@ class SequenceCnnParams(SequenceParams):
     blocks: int = 3
     max_dilation: int = 8
     kmers: tuple[int, ...] = ()
+    sides: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "kmers", tuple(self.kmers))
-        check_kmers(self)
+        for name in ("kmers", "sides"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            check_kmers(self, name)
+        if self.sides and self.length < 2:
+            raise ValueError(f"sides want a middle: pool 'place' and 2 letters, found {self.pool!r} and {self.length}")
         check_count(self, "stem_width", "stem_pool", "width", "max_dilation", low=1)
         check_count(self, "blocks", low=0)
         if self.stem_width % 2 == 0 or self.width % 2 == 0:
             raise ValueError(f"widths must be odd, found {self.stem_width} and {self.width}")
+
+    @property
+    def beside(self) -> int:
+        """See SequenceParams."""
+        return sides_width(self.channels) if self.sides else 0
 
     def places(self, length: Any) -> Any:
         """Positions that the trunk gives for so many letters, a number or a tensor of them."""
@@ -63,6 +74,7 @@ class SequenceCnn(SequenceNet):
         super().__init__(params)
         self.stem = _conv(params.entering, params.channels, params.stem_width)
         self.words = KmerTables(params.kmers, params.channels) if params.kmers else None
+        self.sides = KmerSides(params.sides, params.channels, params.length) if params.sides else None
         cycle = params.max_dilation.bit_length()
         self.blocks = nn.ModuleList(_Block(params, 1 << number % cycle, number) for number in range(params.blocks))
 
@@ -80,6 +92,10 @@ class SequenceCnn(SequenceNet):
         for block in self.blocks:
             x_BCL = block(x_BCL, mask_BL)
         return x_BCL
+
+    def beside(self, x_BEL: Tensor) -> Tensor | None:
+        """The words of either side."""
+        return None if self.sides is None else self.sides(x_BEL)
 
 
 class _Block(nn.Module):

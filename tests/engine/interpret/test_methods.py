@@ -252,8 +252,9 @@ def test_proteins_have_their_own_letters(tmp_path):
         assert np.abs(made.error()).max() < 1e-4
 
 
-def test_what_gradients_do_not_see_is_refused(tmp_path):
-    info = sequence_model(tmp_path / "words", kmers=(2, 3))
+@pytest.mark.parametrize("words", [{"kmers": (2, 3)}, {"sides": (3,), "pool": "place", "length": 30}])
+def test_what_gradients_do_not_see_is_refused(words, tmp_path):
+    info = sequence_model(tmp_path / "words", **words)
     with pytest.raises(InputError, match="which gradients do not see; use the method mutagenesis"):
         soft(info, CLASS)
     assert np.abs(mutagenesis.attribute(Target(info, CLASS), TOKENS).values).max() > 0
