@@ -197,7 +197,8 @@ class SequenceNet(nn.Module):
         return y_BCL, reached, self.beside(x_BEL)
 
     def _check_length(self, width: int, lengths_B: Tensor | None) -> None:
-        if "place" not in self.params.pools:
+        # The compiler would make a program for every number that it is told; training has looked before.
+        if "place" not in self.params.pools or torch.compiler.is_compiling():
             return
         longest = width if lengths_B is None else int(lengths_B.max())
         if longest > self.params.length:

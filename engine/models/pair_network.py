@@ -196,8 +196,8 @@ def _tower(cls: Any, params: SequenceParams) -> tuple[SequenceNet, int]:
 
 
 def _features(tower: SequenceNet, x: Tensor, lengths_B: Tensor | None) -> Tensor:
-    """(B, W) of members, each different one read once where nothing is dropped by sample."""
-    if tower.training and tower.params.dropout:
+    """(B, W) of members, each different one read once where nothing is dropped by sample or compiled."""
+    if (tower.training and tower.params.dropout) or torch.compiler.is_compiling():
         return tower.features(x, lengths_B)
     told = x.flatten(1) if lengths_B is None else torch.cat([x.flatten(1), lengths_B[:, None].to(x.dtype)], dim=1)
     distinct, place_B = torch.unique(told, dim=0, return_inverse=True)

@@ -9,12 +9,9 @@ Shape letters: B samples of a batch, N samples of a split, K outputs.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,15 +21,25 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from engine.errors import DataError, InputError, SystemFailure
+from engine.errors import DataError, InputError
 from engine.models._sample_dropout import set_sample_seeds
 from engine.models._sequence import activate
 from engine.storage import faults
 from engine.training import _checkpoints, _metrics
 from engine.training._batches import Batch, Feed, Reader
 from engine.training._checkpoints import BEST, LAST, Checkpoint
+from engine.training._compiling import (
+    Compiled,
+    check_compiler,
+    check_same,
+    compiler_told,
+    give_gradients,
+    gradients,
+    uncompiled,
+)
 from engine.training._event_file import EventFile, confusion_image, curves_image
 from engine.training._examples import examples_image
+from engine.training._memory_told import memory_told
 from engine.training._recipe import Recipe, Setup
 from engine.training._sharding import FSDP2, whole
 from engine.training._split_table import Split
@@ -97,6 +104,7 @@ class Training:
         found = _checkpoints.read(setup.checkpoints / LAST)
         if found is not None:
             _checkpoints.load_model(self._model, found)
+        self._compiled: Compiled | None = None
         self._runner = self._wrapped()
         self._optimiser = _optimiser(self._model, self.recipe, setup.transfer.layer_rate)
         if found is not None:
@@ -125,10 +133,10 @@ class Training:
         return self.progress
 
     def _wrapped(self) -> nn.Module:
-        runner = _Logits(self._model)
+        runner: nn.Module = _Logits(self._model)
         if self.recipe.compiled:
             check_compiler(self.team.device)
-            runner.compile(dynamic=True)
+            runner = self._compiled = Compiled(runner, kind=self._kind.name)
         return self.team.wrapped(runner, sharding=self.recipe.sharding, layers=listed_layers(self._model))
 
     def _run_epoch(self, writes: EventFile | None) -> None:
@@ -160,6 +168,15 @@ class Training:
         weight = self.team.total(weights_B.sum())
         if not weight.item():
             return 0.0, 0.0  # nothing is known of these samples; every worker sees the same sum and sends nothing
+        mean = self._passes(batch, targets, weights_B, weight)
+        if self._compiled is not None:
+            self._check_compiled(mean, lambda: self._passes(batch, targets, weights_B, weight))
+        if not np.isfinite(mean) or not self._update():
+            raise self._stopped(mean)
+        return mean, weight.item()
+
+    def _passes(self, batch: Batch, targets: Tensor, weights_B: Tensor, weight: Tensor) -> float:
+        """Both ways through the network with all parts of a step: the mean loss over all workers' samples."""
         self._optimiser.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.team.device)
         parts = list(_parts(len(batch), self.recipe.micro_batch))
@@ -167,15 +184,28 @@ class Training:
             part = batch.part(begin, end)
             place = f"epoch {self.progress.epoch}, step {self.progress.step}"
             told = memory_told(part, self.setup, device=self.team.device, place=place)
-            with self._sums_kept(is_last=number == len(parts) - 1), told:
+            compiler = compiler_told() if self._compiled else nullcontext()
+            with self._sums_kept(is_last=number == len(parts) - 1), told, compiler:
                 loss = self._loss(part, targets[begin:end], weights_B[begin:end])
                 # The team averages gradients; the mean loss wants their sum over all weights.
                 (loss * (self.team.size / weight.item())).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.detach()
-        mean = float(self.team.total(loss_sum) / weight)
-        if not np.isfinite(mean) or not self._update():
-            raise self._stopped(mean)
-        return mean, weight.item()
+        return float(self.team.total(loss_sum) / weight)
+
+    def _check_compiled(self, mean: float, again: Callable[[], float]) -> None:
+        """Where a worker met a new shape, the same step once more without the compiler; its results are dropped."""
+        assert self._compiled is not None
+        is_new = torch.tensor(float(self._compiled.took_a_new_shape()))
+        if not self.team.total(is_new).item():
+            return
+        found = gradients(self._model)
+        with uncompiled():
+            plain = again()
+        wanted = gradients(self._model)
+        give_gradients(self._model, found)
+        place = f"epoch {self.progress.epoch}, step {self.progress.step}"
+        both = ((mean, found), (plain, wanted))
+        check_same(*both, team=self.team, precision=self.recipe.precision, place=place)
 
     def _sums_kept(self, *, is_last: bool) -> Any:
         """Gradients are sent once, with the last part."""
@@ -190,7 +220,8 @@ class Training:
         """Weighted sum of the losses. A worker without samples runs an empty-handed pass, as the others wait for it."""
         if len(part) == 0:
             set_sample_seeds(self._model, torch.zeros(1, dtype=torch.int64, device=self.team.device))
-            nothing: Tensor = self._runner(*self._kind.blank(self._encoder, self.team.device)).sum() * 0.0
+            with uncompiled() if self._compiled else nullcontext():
+                nothing: Tensor = self._runner(*self._kind.blank(self._encoder, self.team.device)).sum() * 0.0
             return nothing
         set_sample_seeds(self._model, torch.from_numpy(part.seeds_B).to(self.team.device))
         tensors = self._kind.tensors(self._encoder, part.inputs, self.team.device)
@@ -434,49 +465,9 @@ class _Logits(nn.Module):
         return logits
 
 
-@contextmanager
-def memory_told(batch: Batch, setup: Setup, *, device: torch.device, place: str) -> Iterator[None]:
-    """Turn what a device without memory raises into a sentence with the batch and the setting."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise SystemFailure(
-            f"out of memory on {device} at {place}, with {batch.inputs.told()} (records {_few(batch.records_B)})",
-            where=str(setup.folder),
-            fix=f"lower execution.micro_batch (now {setup.recipe.micro_batch}) and run again: it goes on there",
-        ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """torch has a class of error for devices; its CPU allocator raises a plain RuntimeError."""
-    plain = "can't allocate memory" in str(error) or "out of memory" in str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or plain
-
-
-def _few(records: NDArray[np.int64]) -> str:
-    text = ", ".join(map(str, records[:5].tolist()))
-    return text if len(records) <= 5 else f"{text} and {len(records) - 5} more"
-
-
 def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
     """Bounds of parts of at most `size`; one empty part where there is nothing."""
     return ((begin, min(begin + size, count)) for begin in range(0, max(count, 1), size))
-
-
-def check_compiler(device: torch.device) -> None:
-    """Refuse to compile where nothing compiles.
-
-    Raises:
-        InputError: on the CPU there is no C++ compiler, or on CUDA no Triton.
-    """
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
-        what, fix = "there is no C++ compiler on this machine", "install g++, or set execution.compile to false"
-        raise InputError(what, where="key 'execution.compile'", fix=fix)
-    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        what, fix = "the package triton is not installed", "pip install triton, or set execution.compile to false"
-        raise InputError(what, where="key 'execution.compile'", fix=fix)
 
 
 def _optimiser(model: nn.Module, recipe: Recipe, layer_rate: float) -> torch.optim.Optimizer:

@@ -161,7 +161,8 @@ class ExecutionSpec(Spec):
     precision: Literal["fp32", "bf16"] = "fp32"
     """arithmetic of the network; weights and loss stay in float32"""
     compile: bool = False
-    """compile the network by torch.compile: the first steps are slow, and losses move by rounding"""
+    """compile the network by torch.compile, a program for each shape of batch (32 at most): the first steps are slow,
+    losses move by rounding; wherever a shape is new, the step is held against the plain network's"""
     sharding: Literal["ddp", "fsdp2"] = "ddp"
     """what several workers hold: the whole network each, or a share of its weights, gradients and moments each"""
     micro_batch: PositiveInt = 256
@@ -205,10 +206,6 @@ class TrainSpec(Spec):
             raise ValueError("execution.address names a Ray cluster: set execution.executor to ray")
         if wide.feed == "ray-data" and wide.executor != "ray":
             raise ValueError("execution.feed ray-data needs execution.executor ray")
-        if wide.compile and wide.sharding == "fsdp2":
-            raise ValueError(
-                "a network held in shares is not compiled: set execution.compile to false, or sharding to ddp"
-            )
         return self
 
 

@@ -11,14 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.errors import InputError
-from engine.training import loop
-from engine.training._team import Team
-from engine.training.loop import Training
-from tests.engine.training.setups import small_setup, step_losses
 from tests.jobs.test_train_model import make, words
 from tests.toys.sequences import motif_rows
-from tests.toys.variant_runs import assert_one_sentence, replisome, replisome_here
+from tests.toys.variant_runs import replisome, replisome_here
 
 torch.set_num_threads(1)
 
@@ -63,29 +58,3 @@ def test_a_killed_run_in_shares_goes_on_whole_or_in_shares(spec, in_shares, tmp_
     done = replisome_here(*words(spec, tmp_path / "out", "transfer.freeze=[stem]"))
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(judged(tmp_path / "out"), judged(in_shares), rtol=1e-4)
-
-
-def test_what_does_not_go_together_is_one_sentence(spec, tmp_path):
-    both = words(spec, tmp_path, "execution.compile=true", "execution.sharding=fsdp2")
-    assert_one_sentence(replisome_here(*both), 2, "a network held in shares is not compiled")
-
-
-def test_no_compiler_no_compiling(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.shutil, "which", lambda name: None)
-    setup = small_setup(tmp_path, recipe={"compiled": True})
-    with pytest.raises(InputError, match=r"no C\+\+ compiler on this machine; install g\+\+, or set execution"):
-        Training(setup, Team())
-
-
-def test_a_compiled_network_trains_to_the_same_losses(tmp_path, monkeypatch):
-    """Traced as for the compiler, up to its machine code; `make soak` makes that too."""
-    compiled = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda one, **given: compiled(one, **given, backend="aot_eager"))
-    losses = [step_losses(small_setup(tmp_path, output=str(on), recipe={"compiled": on})) for on in (True, False)]
-    np.testing.assert_allclose(list(losses[0].values()), list(losses[1].values()), rtol=1e-4)
-
-
-@pytest.mark.soak
-def test_machine_code_trains_to_the_same_losses(tmp_path):
-    losses = [step_losses(small_setup(tmp_path, output=str(on), recipe={"compiled": on})) for on in (True, False)]
-    np.testing.assert_allclose(list(losses[0].values()), list(losses[1].values()), rtol=1e-4)
