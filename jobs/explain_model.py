@@ -98,7 +98,8 @@ def question_of(spec: ExplainModelSpec, info: ModelInfo) -> Question:
     if not spec.channels and len(head.channels) > MOST_CHANNELS:
         what = f"head {head.name!r} has {len(head.channels)} channels, each of which takes its own time"
         raise InputError(what, where="channels", fix="name those to explain with --channels")
-    question = Question(head.name, spec.channels or head.channels, spec.scale, spec.reduce)
+    asked = (spec.scale, spec.reduce, spec.first_position, spec.end_position, spec.both_strands)
+    question = Question(head.name, spec.channels or head.channels, *asked)
     check_question(info, question)
     return question
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.errors import SystemFailure
+from engine.genome.windows import reverse_complement
 from engine.interpret import deeplift, integrated_gradients, motifs, mutagenesis
 from engine.interpret._attribution import Attribution
 from engine.interpret._attribution_store import PAST_END, StoreShape
@@ -135,7 +136,8 @@ class ExplainStages:
     def open_reader(self) -> Callable[[Shard], tuple[Shard, SequenceBatch]]:
         """See runtime.stages.Stages."""
         model, check = self.model, self.model.token_check()
-        return _Reader(BatchReader(self.source(), model.encoder(), model.limits(), token_check=check))
+        limits = limits_of(model, self.question)
+        return _Reader(BatchReader(self.source(), model.encoder(), limits, token_check=check))
 
     def open_scorer(self) -> Callable[[tuple[Shard, SequenceBatch]], ShardOutput]:
         """See runtime.stages.Stages."""
@@ -163,6 +165,12 @@ class ExplainStages:
         Raises:
             SystemFailure: memory does not suffice.
         """
+        found = self._attributed(target, tokens_L, record)
+        if not self.question.both_strands:
+            return found
+        return found.averaged(self._attributed(target.mirrored(), reverse_complement(tokens_L), record))
+
+    def _attributed(self, target: Target, tokens_L: NDArray[np.uint8], record: int) -> Attribution:
         method = self.method
         try:
             if method.name == "mutagenesis":
@@ -292,11 +300,19 @@ def _parquet_bytes(table: pa.Table) -> bytes:
         return path.read_bytes()
 
 
+def limits_of(model: PredictStages, question: Question) -> tuple[int, int | None]:
+    """Letters that a sequence has at least and at most."""
+    shortest, longest = model.limits()
+    if model.info.heads[question.head].level == "sequence":
+        return shortest, longest
+    return max(shortest, question.fewest_outputs + model.info.context_bp), longest
+
+
 def store_shape(
     model: PredictStages, question: Question, chosen: Chosen, *, records_per_shard: int, letters_per_shard: int
 ) -> StoreShape:
     """The arrays that the chosen rows need: as long as the longest that the model takes."""
-    shortest, longest = model.limits()
+    shortest, longest = limits_of(model, question)
     fits = chosen.lengths[(chosen.lengths >= shortest) & (chosen.lengths <= (longest or np.iinfo(np.int64).max))]
     return StoreShape.of(
         outputs=len(question.channels),

@@ -7,13 +7,14 @@ network gives logits they are taken; else they are found back from the values. O
 value. Of an ensemble it is the mean over the members.
 
 A head with a value per position is reduced to one number: the value in the middle (position L // 2 of the L outputs),
-or the mean over all.
+or the mean or sum over all, or over those from a first position to before an end.
 
 Shape letters: B batch, A letters, K explained channels, C all channels of the head, L positions.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +30,11 @@ from engine.errors import InputError
 from engine.genome.windows import BASES, N_TOKEN
 from engine.models._folder import load_members
 from engine.models._info import HeadInfo, ModelInfo
-from engine.models._kmers import KmerSides, KmerTables
+from engine.models._kmers import LONGEST_SOFT, KmerSides, KmerTables
 from engine.scoring._predictor import numerics, on_device, prepared
 
 SCALES = ("logit", "value")
-REDUCTIONS = ("middle", "mean")
+REDUCTIONS = ("middle", "mean", "sum")
 _TINY = 1e-30
 Tokens = NDArray[np.uint8]
 
@@ -46,13 +47,23 @@ class Question:
         head: name of the head.
         channels: names of its channels.
         scale: "logit" or "value".
-        reduce: "middle" or "mean" of a head with a value per position.
+        reduce: "middle", "mean" or "sum" of a head with a value per position.
+        first, end: the positions, 0-based and half-open, whose mean or sum is taken; None for all.
+        both_strands: the mean of the question asked of a sequence and of its reverse complement.
     """
 
     head: str
     channels: tuple[str, ...]
     scale: str = "logit"
     reduce: str = "middle"
+    first: int = 0
+    end: int | None = None
+    both_strands: bool = False
+
+    @property
+    def fewest_outputs(self) -> int:
+        """Positions that a sequence must have."""
+        return self.end or self.first + 1
 
 
 def open_encoder(info: ModelInfo) -> Any:
@@ -83,7 +94,7 @@ def check_question(info: ModelInfo, question: Question) -> None:
     """Refuse what the model does not have.
 
     Raises:
-        InputError: an unknown head or channel.
+        InputError: an unknown head or channel, positions of a head without any, or both strands where there is one.
     """
     where = f"model {info.name}"
     if question.head not in info.heads:
@@ -93,6 +104,12 @@ def check_question(info: ModelInfo, question: Question) -> None:
         if name not in head.channels:
             what = f"head {head.name!r} has no channel {name!r}"
             raise InputError(what, where=where, fix=f"it has: {', '.join(head.channels)}")
+    if head.level == "sequence" and (question.first or question.end):
+        what = f"head {head.name!r} gives one answer for a whole sequence, so none to choose by position"
+        raise InputError(what, where=where, fix="leave out first_position and end_position")
+    if question.both_strands and (head.symmetry == "stranded" or len(letters_of(info)) != len(BASES) - 1):
+        what = f"head {head.name!r} reads one strand only and cannot be averaged over both"
+        raise InputError(what, where=where, fix="set both_strands: false")
 
 
 class Target:
@@ -115,16 +132,35 @@ class Target:
         self.members = nn.ModuleList(prepared(member, self.device) for member in load_members(info))
         self._num_tokens = int(getattr(self._encoder, "num_tokens", N_TOKEN + 1))
         self._embeds = self._encoder.channels == 1
+        self._is_mirrored = False
+
+    def mirrored(self) -> Target:
+        """The same networks, asked of a reverse complement what this asks of a sequence."""
+        other, order = copy(self), list(range(len(self.head.channels)))
+        for one, two in self.head.pairs:
+            order[one], order[two] = two, one
+        other._places = torch.tensor(order, device=self.device)[self._places]
+        other._is_mirrored = not self._is_mirrored
+        return other
 
     def soften(self) -> None:
         """Let networks that embed tokens take letters as numbers, so that there is something to differentiate by.
 
         Raises:
-            InputError: a network that embeds them in a way not known here, or looks words up, which no gradient sees.
+            InputError: a network that embeds them in a way not known here, or looks long words up.
         """
-        if any(isinstance(one, KmerTables | KmerSides) for one in self.members.modules()):
-            what = "the network looks up words of letters (kmers, sides), which gradients do not see"
+        if any(isinstance(one, KmerSides) for one in self.members.modules()):
+            what = "the network looks up words on either side of the middle (sides), which gradients do not see"
             raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
+        for tables in (one for one in self.members.modules() if isinstance(one, KmerTables)):
+            if max(tables.lengths) > LONGEST_SOFT:
+                what = f"gradients through words of more than {LONGEST_SOFT} letters (kmers) take too much memory"
+                raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
+            tables.is_soft = True
+            unknown_BL = np.full((1, 1), len(self.letters), np.uint8)
+            if self.tokens_input(unknown_BL).any():
+                what = "the encoder gives unknown letters a share of every letter, which its words (kmers) do not read"
+                raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
         if not self._embeds:
             return
         for member in self.members:
@@ -179,7 +215,12 @@ class Target:
         values = values.index_select(1, self._places)
         if self.head.level == "sequence":
             return values
-        return values.mean(dim=2) if self.question.reduce == "mean" else values[:, :, values.shape[2] // 2]
+        if self._is_mirrored:
+            values = values.flip(2)
+        if self.question.reduce == "middle":
+            return values[:, :, values.shape[2] // 2]
+        chosen = values[:, :, self.question.first : self.question.end]
+        return chosen.mean(dim=2) if self.question.reduce == "mean" else chosen.sum(dim=2)
 
 
 def _before(values: Tensor, activation: str) -> Tensor:

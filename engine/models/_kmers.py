@@ -1,8 +1,9 @@
 """Vectors of the k-mers around each position: what a word of letters means, beyond the sum of what its letters mean.
 
 A convolution adds up a weight for each letter; a table of k-mers has a vector of its own for every word, as k-mer and
-string kernels do (Rätsch and Sonnenburg 2004; Ghandi et al. 2014, gkm-SVM). Words are read, not differentiated: what
-explains a network by gradients sees the convolution beside the tables alone.
+string kernels do (Rätsch and Sonnenburg 2004; Ghandi et al. 2014, gkm-SVM). Words are looked up, which no gradient
+sees. What explains a network sets `is_soft`: a word is then the product of its letters' columns, which says the same of
+one-hot letters and has gradients in between.
 
 Shape letters: B batch, C channels, L length.
 """
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BASES, LONGEST = 4, 8
+LONGEST_SOFT = 6
+"""Letters of the longest words that can be soft: 4**6 numbers for each position."""
 _FIRST_SPREAD = 0.1
 # Numbers of a side, for each channel of the network.
 _SIDE_WIDTH = 4
@@ -47,18 +50,21 @@ class KmerTables(nn.Module):
     def __init__(self, lengths: tuple[int, ...], channels: int) -> None:
         super().__init__()
         self.lengths = lengths
+        self.is_soft = False
         self.tables = nn.ModuleList(_table(length, channels) for length in lengths)
 
     def forward(self, x_BAL: Tensor) -> Tensor:
-        """(B, 4, L) one-hot, zero where there is no letter -> (B, C, L).
+        """(B, 4, L) one-hot, zero where there is no letter -> (B, C, L); any numbers where `is_soft`.
 
         A word lies around its position, an even one a letter more to the right. One that holds an unknown letter, or
         reaches over an end, says nothing.
         """
+        pairs = list(zip(self.tables, self.lengths, strict=True))
+        if self.is_soft:
+            said = [_soft(table.weight, x_BAL, length) for table, length in pairs]
+            return torch.stack(said).sum(dim=0).transpose(1, 2)
         digits_BL, known_BL = x_BAL.argmax(dim=1), x_BAL.amax(dim=1) > 0.5
-        said = [
-            table(words(digits_BL, known_BL, length)) for table, length in zip(self.tables, self.lengths, strict=True)
-        ]
+        said = [table(words(digits_BL, known_BL, length)) for table, length in pairs]
         return torch.stack(said).sum(dim=0).transpose(1, 2)
 
 
@@ -112,6 +118,19 @@ def words(digits_BL: Tensor, known_BL: Tensor, length: int) -> Tensor:
         code_BL = code_BL * BASES + digits_BL[:, at : at + places]
         whole_BL = whole_BL & known_BL[:, at : at + places]
     return torch.where(whole_BL, code_BL + 1, 0)
+
+
+def _soft(table_WC: Any, x_BAL: Tensor, length: int) -> Tensor:
+    """(B, L, C): every word's vector times the product of its letters."""
+    before = (length - 1) // 2
+    x_BLA = F.pad(x_BAL, (before, length - 1 - before)).transpose(1, 2)
+    places = x_BLA.shape[1] - length + 1
+    words_BLW = x_BLA[:, :places]
+    for at in range(1, length):
+        words_BLW = (words_BLW.unsqueeze(3) * x_BLA[:, at : at + places].unsqueeze(2)).flatten(2)
+    # The first vector is that of no word, zero as tables begin.
+    said_BLC: Tensor = table_WC[0] + torch.matmul(words_BLW, table_WC[1:] - table_WC[0])
+    return said_BLC
 
 
 def _table(length: int, channels: int) -> nn.Embedding:

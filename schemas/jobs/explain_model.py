@@ -85,8 +85,14 @@ class ExplainModelSpec(Spec):
     """mutagenesis replaces every letter by every other; the others need captum"""
     scale: Literal["logit", "value"] = "logit"
     """logit is what comes before softmax (less the channels' mean), sigmoid or softplus; value what comes after"""
-    reduce: Literal["middle", "mean"] = "middle"
-    """of a head with a value per position: the one in the middle, or the mean of all"""
+    reduce: Literal["middle", "mean", "sum"] = "middle"
+    """of a head with a value per position: the one in the middle, or the mean or sum of all or of those chosen"""
+    first_position: WholeInt = 0
+    """first of the positions whose mean or sum is explained, 0-based"""
+    end_position: PositiveInt | None = None
+    """behind the last of them; all where it is left out"""
+    both_strands: bool = False
+    """explain the mean over a sequence and its reverse complement, mapped back; not of heads that read one strand"""
     rows: ChosenRowsSpec = Field(default_factory=ChosenRowsSpec)
     """which rows are explained (--ids, --splits, --split, --limit)"""
     baseline: BaselineSpec = Field(default_factory=BaselineSpec)
@@ -108,6 +114,10 @@ class ExplainModelSpec(Spec):
     def _agree(self) -> ExplainModelSpec:
         if len(set(self.channels)) < len(self.channels):
             raise ValueError("a channel is named twice")
+        if (self.first_position or self.end_position) and self.reduce == "middle":
+            raise ValueError("positions are chosen for a mean or sum: set reduce to mean or sum")
+        if self.end_position is not None and self.end_position <= self.first_position:
+            raise ValueError(f"end_position must be above first_position, {self.first_position}")
         return self
 
 
@@ -122,6 +132,9 @@ OPTIONS = (
     Option("method", ("--method",)),
     Option("scale", ("--scale",)),
     Option("reduce", ("--reduce",)),
+    Option("first_position", ("--first-position",)),
+    Option("end_position", ("--end-position",)),
+    Option("both_strands", ("--both-strands",)),
     Option("rows.ids", ("--ids",), form="commas", metavar="ID"),
     Option("rows.file", ("--splits",), metavar="FILE"),
     Option("rows.names", ("--split",), form="commas", metavar="train|validation|test"),

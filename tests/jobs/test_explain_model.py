@@ -13,18 +13,22 @@ import pytest
 import torch
 import zarr
 
+from engine.encoders.one_hot import OneHot, OneHotParams
 from engine.genome.windows import reverse_complement, tokens_from_text
 from engine.interpret import deeplift
 from engine.interpret._baselines import Baseline
 from engine.interpret._target import Question, Target
 from engine.io.zarr_reader import CheckedArray
+from engine.models._folder import load_members
 from engine.models._info import open_model
+from engine.models.dilated_conv import DilatedConvParams
 from engine.runtime.run import RunContext
 from engine.storage.store import open_store
 from jobs import explain_model
 from schemas.jobs.explain_model import ExplainModelSpec
 from tests.toys.explained import DECOYS, motif_file, motif_network
 from tests.toys.genome import write_fasta
+from tests.toys.models import random_network
 from tests.toys.pages import Page
 from tests.toys.runs import SIDECARS, assert_same_results, result_bytes
 from tests.toys.sequence_runs import ingested, sequence_model
@@ -231,6 +235,28 @@ def test_chosen_rows_and_the_other_methods(folder, calm, tmp_path, method):
     assert 0 <= strongest - ROWS[1]["sequence"].index(MOTIF) < 6
 
 
+def test_both_strands_and_chosen_positions(folder, calm, tmp_path):
+    """Of each record its mean with the reverse complement; one without so many positions is rejected."""
+    params = {"outputs": ("none", "site"), "head": "site", "symmetry": "symmetric", "blocks": ((3, 1),)}
+    info = random_network(folder / "strands", DilatedConvParams(channels=6, **params))
+    chosen = ("--ids", "r1,r25,r26", "--channels", "site", "--reduce", "sum")
+    more = (*chosen, "--first-position", "2", "--end-position", "9", "--both-strands")
+    done = replisome_here(*words(folder, tmp_path / "out", *more, model="strands"))
+    assert done.returncode == 0, done.stderr
+    found = table(tmp_path / "out")
+    assert found["reason"].to_list() == [None, "too_short", None]
+    text, strands = ROWS[1]["sequence"], []
+    for tokens in (tokens_from_text(text), reverse_complement(tokens_from_text(text))):
+        x = OneHot(OneHotParams()).tensor(torch.from_numpy(tokens[None]))
+        with torch.no_grad():
+            logs = load_members(info)[0](x)["site"][0].log()
+        values = (logs - logs.mean(dim=0))[1].numpy()
+        strands.append(values if not strands else values[::-1])
+    assert found["site_site"][0] == pytest.approx(np.mean(strands, axis=0)[2:9].sum(), abs=1e-4)
+    gap = found["site_site"][0] - found["site_site_baseline"][0]
+    assert sum(found["site_site_contributions"][0]) == pytest.approx(gap, abs=1e-3)
+
+
 def test_set_and_output_may_lie_on_an_object_store(s3_bucket, folder, calm):
     for path in (folder / "set").rglob("*"):
         if path.is_file():
@@ -288,6 +314,14 @@ def test_what_does_not_go_together_is_one_sentence(folder, tmp_path):
     assert_one_sentence(refused("--ids", "nobody"), 2, "no record of the set is named 'nobody'")
     assert_one_sentence(refused("--motifs", str(tmp_path / "no")), 2, "the motif file cannot be read")
     assert_one_sentence(refused("--set", "rows.fold=1"), 2, "a fold needs file")
+    assert_one_sentence(refused("--reduce", "middle", "--end-position", "3"), 2, "set reduce to mean or sum")
+    assert_one_sentence(
+        refused("--both-strands"),
+        2,
+        "head 'site' reads one strand only and cannot be averaged over both; set both_strands: false",
+    )
+    said = refused("--first-position", "3", "--end-position", "3")
+    assert_one_sentence(said, 2, "end_position must be above first_position, 3")
     sequence_model(folder / "gru", architecture="recurrent")
     assert_one_sentence(refused(model="gru"), 2, "DeepLIFT has no rule for GRU layers; use integrated_gradients")
     sequence_model(folder / "wide", outputs=tuple(f"c{i}" for i in range(9)))

@@ -112,6 +112,7 @@ ARCHITECTURES = {
     "transformer": ("transformer", {"pool": "mean"}),
     "embedded": ("sequence_cnn", {"encoder": "tokens", "num_tokens": 5, "in_channels": 1}),
     "recurrent": ("recurrent", {}),
+    "words": ("sequence_cnn", {"kmers": (1, 2, 3), "pool": "mean"}),
 }
 
 
@@ -252,12 +253,104 @@ def test_proteins_have_their_own_letters(tmp_path):
         assert np.abs(made.error()).max() < 1e-4
 
 
-@pytest.mark.parametrize("words", [{"kmers": (2, 3)}, {"sides": (3,), "pool": "place", "length": 30}])
-def test_what_gradients_do_not_see_is_refused(words, tmp_path):
-    info = sequence_model(tmp_path / "words", **words)
-    with pytest.raises(InputError, match="which gradients do not see; use the method mutagenesis"):
+def test_what_gradients_do_not_see_is_refused(tmp_path):
+    info = sequence_model(tmp_path / "words", kmers=(2, 7))
+    with pytest.raises(InputError, match=r"words of more than 6 letters .* use the method mutagenesis"):
         soft(info, CLASS)
     assert np.abs(mutagenesis.attribute(Target(info, CLASS), TOKENS).values).max() > 0
+    info = sequence_model(tmp_path / "sides", sides=(3,), pool="place", length=30)
+    with pytest.raises(InputError, match=r"either side of the middle \(sides\), .* use the method mutagenesis"):
+        soft(info, CLASS)
+    assert np.abs(mutagenesis.attribute(Target(info, CLASS), TOKENS).values).max() > 0
+    info = sequence_model(tmp_path / "shares", kmers=(2,))
+    shares = replace(info, encoder={"name": "one_hot", "params": {"unknown": "quarter"}})
+    with pytest.raises(InputError, match=r"unknown letters a share of every letter, .* use the method mutagenesis"):
+        soft(shares, CLASS)
+
+
+def test_words_explained_answer_as_words_looked_up(tmp_path):
+    info = sequence_model(tmp_path / "words", kmers=(1, 4, 6), pool="max")
+    target = soft(info, CLASS)
+    with torch.no_grad():
+        answer = target(target.letters_input(TOKENS[None]))[0].numpy()
+    np.testing.assert_allclose(answer, judged(info, TOKENS), atol=1e-4)
+
+
+def of_both(target, method, tokens):
+    """Both strands by the room's own words, joined here."""
+    one, other = method(target, tokens), method(target.mirrored(), reverse_complement(tokens))
+    return one.averaged(other)
+
+
+METHODS = {
+    "mutagenesis": mutagenesis.attribute,
+    "deeplift": lambda target, tokens: deeplift.attribute(target, tokens, record=0, baseline=Baseline("uniform")),
+    "integrated_gradients": lambda target, tokens: integrated_gradients.attribute(
+        target, tokens, record=0, baseline=Baseline("zero"), steps=128
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_both_strands_are_explained_alike(tmp_path, name):
+    """A sequence and its reverse complement have one answer and one attribution, which still sums up."""
+    info, method = sequence_model(tmp_path / "model", pool="mean"), METHODS[name]
+    target = Target(info, replace(CLASS, both_strands=True))
+    one, other = of_both(target, method, TOKENS), of_both(target, method, reverse_complement(TOKENS))
+    largest = np.abs(one.values).max()
+    np.testing.assert_allclose(one.values, other.values[:, ::-1, ::-1], atol=1e-4 * largest)
+    np.testing.assert_allclose(one.contributions, other.contributions[:, ::-1], atol=1e-4 * largest)
+    np.testing.assert_allclose(one.output, other.output, atol=1e-4)
+    strands = [judged(info, tokens) for tokens in (TOKENS, reverse_complement(TOKENS))]
+    np.testing.assert_allclose(one.output, np.mean(strands, axis=0), atol=1e-4)
+    assert np.abs(one.values - method(target, TOKENS).values).max() > 0.01 * largest
+    if name != "mutagenesis":
+        assert np.abs(one.error()).max() < 0.02
+
+
+@pytest.mark.parametrize("reduce", ["middle", "mean", "sum"])
+def test_a_reverse_complement_is_asked_of_the_same_positions(tmp_path, reduce):
+    """A network whose strands mirror each other needs no averaging, wherever the positions lie."""
+    chosen = {} if reduce == "middle" else {"first": 2, "end": 9}
+    target = Target(mirrored_network(tmp_path / "model"), Question("signal", ("signal",), reduce=reduce, **chosen))
+    tokens = tokens_from_text("ACGTTGCATTAGACCAGTACGT")
+    one, both = mutagenesis.attribute(target, tokens), of_both(target, mutagenesis.attribute, tokens)
+    np.testing.assert_allclose(one.values, both.values, atol=1e-4 * np.abs(one.values).max())
+
+
+def test_pairs_of_channels_swap_on_the_other_strand(tmp_path):
+    params = DilatedConvParams(
+        channels=4, blocks=((3, 1),), outputs=("plus", "minus"), activation="identity", head="signal",
+        symmetry="paired", pairs=((0, 1),),
+    )  # fmt: skip
+    info = random_network(tmp_path / "model", params)
+    target = Target(info, Question("signal", ("plus",), reduce="sum"))
+    other = Target(info, Question("signal", ("minus",), reduce="sum"))
+    np.testing.assert_allclose(target.mirrored().ask(TOKENS[None]), other.ask(TOKENS[None]), rtol=1e-5)
+
+
+def test_a_sum_over_positions_is_that_of_each(tmp_path):
+    info = random_network(tmp_path / "model", DilatedConvParams(channels=6, blocks=((3, 1),)))
+
+    def asked(**given):
+        return Target(info, Question("splice", ("donor",), "value", **given))
+
+    length = asked(reduce="sum")
+    whole, some = mutagenesis.attribute(length, TOKENS), asked(reduce="sum", first=3, end=7)
+    each = [mutagenesis.attribute(asked(reduce="sum", first=at, end=at + 1), TOKENS) for at in range(3, 7)]
+    found = mutagenesis.attribute(some, TOKENS)
+    np.testing.assert_allclose(found.values, np.sum([one.values for one in each], axis=0), atol=1e-6)
+    mean = mutagenesis.attribute(asked(reduce="mean", first=3, end=7), TOKENS)
+    np.testing.assert_allclose(found.values, 4 * mean.values, atol=1e-6)
+    outputs = len(TOKENS) - info.context_bp
+    middle = asked(reduce="sum", first=outputs // 2, end=outputs // 2 + 1)
+    one = mutagenesis.attribute(middle, TOKENS).values
+    np.testing.assert_array_equal(one, mutagenesis.attribute(asked(reduce="middle"), TOKENS).values)
+    assert np.abs(whole.values - found.values).max() > 0
+    for method in ("deeplift", "integrated_gradients"):
+        target = asked(reduce="sum", first=3, end=7)
+        target.soften()
+        assert np.abs(METHODS[method](target, TOKENS).error()).max() < 1e-3
 
 
 def test_models_of_something_else_are_refused(tmp_path):
@@ -272,6 +365,11 @@ def test_what_the_model_does_not_have(tmp_path):
     info = sequence_model(tmp_path / "model")
     with pytest.raises(InputError, match="no head 'other'; it has: class"):
         check_question(info, Question("other", ()))
+    with pytest.raises(InputError, match="so none to choose by position; leave out first_position"):
+        check_question(info, replace(CLASS, reduce="sum", first=3))
+    stranded = sequence_model(tmp_path / "stranded", symmetry="stranded")
+    with pytest.raises(InputError, match="reads one strand only and cannot be averaged over both"):
+        check_question(stranded, replace(CLASS, both_strands=True))
     with pytest.raises(InputError, match="no channel 'maybe'; it has: none, site"):
         check_question(info, Question("class", ("site", "maybe")))
 

@@ -47,6 +47,15 @@ def test_a_word_is_its_letters_read_as_a_number(text, length, unknown):
     assert found == [book.get(text[at : at + length], 0) if at >= 0 else 0 for at in begins]
 
 
+@given(text=TEXT)
+@settings(max_examples=30)
+def test_a_soft_word_is_the_word_of_its_letters(text):
+    tables = KmerTables((1, 2, 5), 3)
+    found = tables(one_hot(text))
+    tables.is_soft = True
+    torch.testing.assert_close(tables(one_hot(text)), found)
+
+
 def test_what_tables_say_is_added_up():
     tables = KmerTables((1, 2), 3)
     said_LC = tables(one_hot("ACN"))[0].T
