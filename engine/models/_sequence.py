@@ -233,6 +233,15 @@ def _count(x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor | int:
     return x_BCL.shape[2] if mask_BL is None else mask_BL.sum(dim=1, keepdim=True)
 
 
+def largest(x_BCL: Tensor) -> Tensor:
+    """(B, C): the maximum along the last axis.
+
+    Gradients of `amax` are shared out by comparing each number with the maximum. A compiler that computes the numbers
+    anew for that, rounded otherwise, finds none equal and divides by zero: there the place is kept instead.
+    """
+    return x_BCL.max(dim=2).values if torch.compiler.is_compiling() else x_BCL.amax(dim=2)
+
+
 class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of one position of (B, C, L): no statistics of a batch."""
 
@@ -277,7 +286,7 @@ class Pooling(nn.Module):
 
     def _pooled(self, pool: str, x_BCL: Tensor, mask_BL: Tensor | None) -> Tensor:
         if pool == "max":
-            return (x_BCL if mask_BL is None else x_BCL.masked_fill(~mask_BL[:, None], -torch.inf)).amax(dim=2)
+            return largest(x_BCL if mask_BL is None else x_BCL.masked_fill(~mask_BL[:, None], -torch.inf))
         if pool == "place":
             return self._in_place(x_BCL)
         if pool == "mean":

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from engine.models._image import ImageModel, ImageParams, PixelNorm, conv3x3
 from engine.models._sample_dropout import SampleDropout
-from engine.models._sequence import check_count
+from engine.models._sequence import check_count, largest
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ImageCnn(ImageModel):
                 x_BCYX = F.max_pool2d(x_BCYX, 2)
             x_BCYX = level(enter(x_BCYX))
         x_BCYX = F.relu(x_BCYX)
-        pooled_BC = cat([x_BCYX.mean(dim=(2, 3)), x_BCYX.amax(dim=(2, 3))], dim=1)
+        pooled_BC = cat([x_BCYX.mean(dim=(2, 3)), largest(x_BCYX.flatten(2))], dim=1)
         logits_BK: Tensor = self.final(self.dropout(pooled_BC))
         return logits_BK.float()
 

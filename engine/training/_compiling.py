@@ -1,9 +1,9 @@
 """A network compiled for training (torch.compile), and held against itself uncompiled where the compiler begins anew.
 
 Shapes are compiled one by one. A compiler told that lengths vary makes one program for all, but of tensors kept for the
-backward pass torch 2.13 takes some strides from the length it saw first, the mask of attention among them: other
-lengths then stop with an error or read elsewhere in memory, which gives gradients that are not finite. So that shapes
-are few, sequences are padded on to the next of four lengths an octave, which changes no output but for rounding.
+backward pass torch 2.13 takes some strides from the length it saw first, the mask of attention among them, and stops at
+the next length. So that shapes are few, sequences are padded on to the next of four lengths an octave, which changes no
+output but for rounding.
 
 Shape letters: B batch, A alphabet, L length, K outputs.
 """
