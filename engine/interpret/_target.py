@@ -30,7 +30,7 @@ from engine.errors import InputError
 from engine.genome.windows import BASES, N_TOKEN
 from engine.models._folder import load_members
 from engine.models._info import HeadInfo, ModelInfo
-from engine.models._kmers import LONGEST_SOFT, KmerSides, KmerTables
+from engine.models._kmers import LONGEST_SOFT, KmerTables
 from engine.scoring._predictor import numerics, on_device, prepared
 
 SCALES = ("logit", "value")
@@ -149,9 +149,6 @@ class Target:
         Raises:
             InputError: a network that embeds them in a way not known here, or looks long words up.
         """
-        if any(isinstance(one, KmerSides) for one in self.members.modules()):
-            what = "the network looks up words on either side of the middle (sides), which gradients do not see"
-            raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
         for tables in (one for one in self.members.modules() if isinstance(one, KmerTables)):
             if max(tables.lengths) > LONGEST_SOFT:
                 what = f"gradients through words of more than {LONGEST_SOFT} letters (kmers) take too much memory"
@@ -161,15 +158,17 @@ class Target:
             if self.tokens_input(unknown_BL).any():
                 what = "the encoder gives unknown letters a share of every letter, which its words (kmers) do not read"
                 raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
-        if not self._embeds:
-            return
-        for member in self.members:
+        for member in self.members if self._embeds else ():
             enter = getattr(member, "enter", None)
             embedding = getattr(enter, "embed", None)
             if not isinstance(embedding, nn.Embedding):
                 what = f"the architecture {self.info.architecture!r} embeds its letters in a way of its own"
                 raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
             setattr(member, "enter", _SoftEmbedding(embedding))  # noqa: B010 - mypy takes modules for tensors
+        soft = {one for tables in self.members.modules() if isinstance(tables, KmerTables) for one in tables.modules()}
+        if any(isinstance(one, nn.Embedding | nn.EmbeddingBag) and one not in soft for one in self.members.modules()):
+            what = "the network looks up words of letters in a table, which gradients do not see"
+            raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
 
     def tokens_input(self, tokens_BL: Tokens) -> Tensor:
         """What the networks read of (B, L) tokens."""

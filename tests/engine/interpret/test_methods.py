@@ -259,9 +259,13 @@ def test_what_gradients_do_not_see_is_refused(tmp_path):
         soft(info, CLASS)
     assert np.abs(mutagenesis.attribute(Target(info, CLASS), TOKENS).values).max() > 0
     info = sequence_model(tmp_path / "sides", sides=(3,), pool="place", length=30)
-    with pytest.raises(InputError, match=r"either side of the middle \(sides\), .* use the method mutagenesis"):
+    with pytest.raises(InputError, match="in a table, which gradients do not see; use the method mutagenesis"):
         soft(info, CLASS)
     assert np.abs(mutagenesis.attribute(Target(info, CLASS), TOKENS).values).max() > 0
+    target = Target(sequence_model(tmp_path / "plain"), CLASS)
+    target.members[0].more = nn.EmbeddingBag(4, 2)
+    with pytest.raises(InputError, match="in a table, which gradients do not see; use the method mutagenesis"):
+        target.soften()
     info = sequence_model(tmp_path / "shares", kmers=(2,))
     shares = replace(info, encoder={"name": "one_hot", "params": {"unknown": "quarter"}})
     with pytest.raises(InputError, match=r"unknown letters a share of every letter, .* use the method mutagenesis"):
