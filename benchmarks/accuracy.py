@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("accuracy-work"), help="where runs are kept")
     parser.add_argument("--only", default="", help="names of recipes, comma-separated")
     parser.add_argument("--larger", action="store_true", help="those recipes too that take long")
-    parser.add_argument("--rounds", type=int, default=5, help="most partings of a set")
+    parser.add_argument("--rounds", type=int, default=15, help="most partings of a set")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipes")
     given = parser.parse_args(arguments)

@@ -112,7 +112,7 @@ class Bench:
     Attributes:
         name: of the recipe.
         prepare: from the data folder (with a folder for each set in it) and a folder to work in, made here.
-        rounds: how often the set is parted, each time with other test rows; 1 to 5.
+        rounds: how often the set is parted, each time with other test rows; 1 to 5, or 5 for each draw of groups.
         larger: takes long, and is left out unless asked for.
     """
 

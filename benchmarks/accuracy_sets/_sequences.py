@@ -21,13 +21,14 @@ import pyarrow.compute as pc
 from benchmarks.accuracy_sets._bench import QUIET, Bench, Figure, Prepared, Wanted
 from benchmarks.accuracy_sets._floors import Floor, dna_features, logistic
 from engine.io.parquet import read_table, write_table
-from engine.scoring._metrics import pearson_statistic
+from engine.scoring._metrics import Statistic, pearson_statistic
 from engine.training import _metrics
 from engine.training._sequence_set import open_set
 from jobs import _spec, ingest_sequences
 from schemas import tables
 
 BUCKETS = 10
+PARTINGS = 5
 LINEAR = logistic(dna_features)
 
 
@@ -71,6 +72,23 @@ class SequenceSet:
     def bench(self, name: str, *, rounds: int = 1, larger: bool = False) -> Bench:
         """As benchmarks/accuracy.py takes it."""
         return Bench(name, partial(PreparedSequences, self), rounds, larger)
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """Rows with what was told of them by who had not seen them."""
+
+    values_NK: Any
+    floor_NK: Any
+    truth_N: Any
+    group_N: Any
+    panel_N: Any
+
+    def of(self, panel: str) -> _Tested:
+        """Those of one panel."""
+        mine_N = self.panel_N == panel
+        arrays = (self.values_NK, self.floor_NK, self.truth_N, self.group_N, self.panel_N)
+        return _Tested(*(array[mine_N] for array in arrays))
 
 
 class PreparedSequences(Prepared):
@@ -117,24 +135,44 @@ class PreparedSequences(Prepared):
         write_table(table, path, schema_name="splits", version=tables.SPLITS_VERSION, metadata=facts)
 
     def figures(self, runs: Sequence[Path]) -> Iterator[Figure]:
-        """See Prepared."""
-        record_N, values_NK, truth_N = outputs_of([run / "outputs.parquet" for run in runs], "test")
-        floors: dict[int, Any] = {}
-        for number in range(len(runs)):
-            floors |= self.floor_of(number)
-        floor_NK = np.array([floors[record] for record in record_N.tolist()])
-        panel_N = np.array([self.rows[record].panel for record in record_N])
-        metric = self.given.metric
+        """See Prepared. Where the groups were drawn several times, the mean over the draws comes first, then each."""
+        draws = [self._tested(runs[begin : begin + PARTINGS], begin) for begin in range(0, len(runs), PARTINGS)]
         for panel, wanted in self.given.panels.items():
-            mine_N = panel_N == panel
-            both = {
-                name: statistic_of(metric, one[mine_N], truth_N[mine_N])
-                for name, one in (("ours", values_NK), ("floor", floor_NK))
-            }
-            clusters = _metrics.clusters_of([self.groups[record] for record in record_N[mine_N].tolist()])
-            made = _metrics.with_intervals(both, int(mine_N.sum()), clusters=clusters)
-            ours, floor = made["ours"], made["floor"]["value"]
-            yield Figure(panel, metric, int(mine_N.sum()), ours["value"], ours["low"], ours["high"], floor, wanted)
+            mine = [tested.of(panel) for tested in draws]
+            if len(draws) > 1:
+                yield self._figure(f"{panel} mean of {len(draws)} draws".strip(), mine, wanted)
+            for number, tested in enumerate(mine):
+                named = f"{panel} draw {number + 1}".strip() if len(draws) > 1 else panel
+                yield self._figure(named, [tested], wanted)
+
+    def _tested(self, runs: Sequence[Path], first: int) -> _Tested:
+        """Of the partings of a draw, whose first has that number."""
+        record_N, values_NK, truth_N = outputs_of([run / "outputs.parquet" for run in runs], "test")
+        order_N = np.argsort(record_N)
+        floors: dict[int, Any] = {}
+        for number in range(first, first + len(runs)):
+            floors |= self.floor_of(number)
+        record_N = record_N[order_N]
+        return _Tested(
+            values_NK[order_N],
+            np.array([floors[record] for record in record_N.tolist()]),
+            truth_N[order_N],
+            np.array([self.groups[record] for record in record_N]),
+            np.array([self.rows[record].panel for record in record_N]),
+        )
+
+    def _figure(self, name: str, draws: Sequence[_Tested], wanted: Wanted) -> Figure:
+        """Over the same rows, tested once in each draw."""
+        metric = self.given.metric
+        both = {
+            "ours": mean_of([statistic_of(metric, one.values_NK, one.truth_N) for one in draws]),
+            "floor": mean_of([statistic_of(metric, one.floor_NK, one.truth_N) for one in draws]),
+        }
+        num_rows = len(draws[0].truth_N)
+        clusters_N = np.unique(draws[0].group_N, return_inverse=True)[1]
+        made = _metrics.with_intervals(both, num_rows, clusters=clusters_N)
+        ours, floor = made["ours"], made["floor"]["value"]
+        return Figure(name, metric, num_rows, ours["value"], ours["low"], ours["high"], floor, wanted)
 
     def floor_of(self, number: int) -> dict[int, Any]:
         """What the simple model, trained on every other row, gives for each tested row of a parting."""
@@ -168,12 +206,22 @@ def groups_of(rows: Sequence[Row]) -> list[str]:
 
 
 def split_of(group: str, part: str, number: int, *, validated: float = 1) -> str:
-    """By SHA-256 of the group: 20% of what is not parted already are tested, and 10%, or half of that, validated on."""
-    rest, bucket = divmod(int(hashlib.sha256(group.encode()).hexdigest(), 16), BUCKETS)
-    if part == "test" or (part == "" and bucket in (2 * number, 2 * number + 1)):
+    """By SHA-256 of the group: 20% of what is not parted already are tested, and 10%, or half of that, validated on.
+
+    Of five partings that follow one another each row is tested in one; the next five draw the groups anew.
+    """
+    draw, parting = divmod(number, PARTINGS)
+    key = f"{draw} {group}" if draw else group
+    rest, bucket = divmod(int(hashlib.sha256(key.encode()).hexdigest(), 16), BUCKETS)
+    if part == "test" or (part == "" and bucket in (2 * parting, 2 * parting + 1)):
         return "test"
-    is_validated = bucket == (2 * number + 2) % BUCKETS and rest % BUCKETS < validated * BUCKETS
+    is_validated = bucket == (2 * parting + 2) % BUCKETS and rest % BUCKETS < validated * BUCKETS
     return "validation" if is_validated else "train"
+
+
+def mean_of(statistics: Sequence[Statistic]) -> Statistic:
+    """The mean of some figures, as a function of row weights."""
+    return lambda weights_N: float(np.mean([one(weights_N) for one in statistics]))
 
 
 def statistic_of(metric: str, values_NK: Any, truth_N: Any) -> Any:

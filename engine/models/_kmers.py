@@ -106,8 +106,8 @@ class KmerSides(nn.Module):
         return normal
 
 
-def words(digits_BL: Tensor, known_BL: Tensor, length: int) -> Tensor:
-    """(B, L) int64: 1 + the word's letters read as a number of base 4, the first highest; 0 where there is no word."""
+def words(digits_BL: Tensor, known_BL: Tensor, length: int, *, base: int = BASES) -> Tensor:
+    """(B, L) int64: 1 + the word's letters read as a number, the first highest; 0 where there is no word."""
     before = (length - 1) // 2
     sides = (before, length - 1 - before)
     digits_BL, known_BL = F.pad(digits_BL, sides), F.pad(known_BL, sides)
@@ -115,7 +115,7 @@ def words(digits_BL: Tensor, known_BL: Tensor, length: int) -> Tensor:
     code_BL = torch.zeros_like(digits_BL[:, :places])
     whole_BL = torch.ones_like(known_BL[:, :places])
     for at in range(length):
-        code_BL = code_BL * BASES + digits_BL[:, at : at + places]
+        code_BL = code_BL * base + digits_BL[:, at : at + places]
         whole_BL = whole_BL & known_BL[:, at : at + places]
     return torch.where(whole_BL, code_BL + 1, 0)
 

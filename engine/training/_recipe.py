@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine import registry
 from engine.errors import InputError
 from engine.training._batches import BatchLoader
-from engine.training._kind import Augmentation, Kind, kind_of
+from engine.training._kind import Augmentation, Kind, kind_of, num_samples
 from engine.training._sample_plan import SamplePlan
 from engine.training._split_table import DataSet, Split
 from engine.training._task import Task
@@ -35,6 +37,7 @@ class Recipe:
     clip_norm: the longest gradient; 0 for no limit.
     patience: epochs without a better monitored figure before training stops; 0 never stops.
     monitor: "loss" or a metric of the task, on the validation rows.
+    keep_last: the network of the last epoch is kept, not that of the best.
     seed: of weights, order, augmentation and dropout.
     precision: "fp32", or "bf16" for operands of the network (weights and loss stay in float32).
     checkpoint_steps: steps between checkpoints within an epoch.
@@ -62,6 +65,7 @@ class Recipe:
     window: int = 1 << 16
     cache_bytes: int = 512 << 20
     length_buckets: bool = False
+    keep_last: bool = False
     compiled: bool = False
     sharding: str = "ddp"
 
@@ -180,8 +184,18 @@ class Setup:
             torch.manual_seed(self.recipe.seed)
             model = _built("models", self.architecture, self.model_params)
         model.set_bias(torch.as_tensor(self.task.bias(), dtype=torch.float32))
+        if hasattr(model, "set_examples"):
+            model.set_examples(*self._examples(model.params.centres))
         taken = self.transfer.begin(model, architecture=self.architecture, member=self.member)
         return model, taken
+
+    def _examples(self, count: int) -> tuple[Any, ...]:
+        """Training samples as the network reads them, drawn evenly from all in their order."""
+        import torch
+
+        ids = np.arange(count) * num_samples(self.train) // count
+        inputs = self.loader_of(self.train).load(ids, epoch=0).inputs
+        return self.kind.tensors(self.build_encoder(), inputs, torch.device("cpu"))
 
 
 def _built(kind: str, name: str, values: Mapping[str, Any]) -> Any:

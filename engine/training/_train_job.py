@@ -54,7 +54,7 @@ _MODEL_PARAMS = "key 'model.params'"
 # A model's param that names the folder of what it was pre-trained as; the model gives what stands in its place.
 BASE = "folder"
 # What leaves the key of a run that does without it as it was.
-_WHERE_SET = ("length_buckets",)
+_WHERE_SET = ("length_buckets", "keep_last")
 # What the data and the task decide, and no one else.
 DECIDED = ("outputs", "activation", "in_channels", "num_tokens", "head", "symmetry")
 
@@ -276,6 +276,9 @@ def _model_params(
     made = {**job.model.params, **decided}
     made |= kind.filled(made, splits)
     cls = registry.component("models", job.model.name)
+    if hasattr(cls, "fitted"):
+        longest = max(group.longest for split in splits.values() for group in split)
+        made |= cls.fitted(made, num_samples=num_samples(splits["train"]), longest=longest)
     if hasattr(cls, "completed"):
         made = cls.completed(made)
     if not hasattr(cls, "set_bias") or getattr(cls, "kind", "sequences") != kind.name:

@@ -300,11 +300,12 @@ class Training:
                 writes.image("validation/examples", shown, self._global_step)
 
     def _keep_best(self, figures: dict[str, float]) -> None:
-        """The first epoch always, then each that is better: without it there would be no model to give."""
+        """The first epoch always, then each that is better, or each: without it there would be no model to give."""
         progress, value = self.progress, monitored(figures, self.recipe.monitor)
         less = self.recipe.monitor == "loss" or self.recipe.monitor in self.setup.task.lower_is_better()
         is_better = progress.best is None or (value < progress.best if less else value > progress.best)
-        if progress.best_epoch >= 0 and not (is_better and np.isfinite(value)):
+        is_kept = self.recipe.keep_last or progress.best_epoch < 0 or (is_better and np.isfinite(value))
+        if not is_kept:
             return
         progress.best, progress.best_epoch = (value if np.isfinite(value) else None), progress.epoch
         state = {"epoch": progress.epoch, "figures": progress.history[-1]["validation"]}

@@ -119,6 +119,8 @@ class TrainingSpec(Spec):
     """epochs without a better monitored figure before training stops; 0 never stops early"""
     monitor: Text = "loss"
     """figure on the validation rows by which the best epoch is chosen: loss, or a metric of the task"""
+    keep_last: bool = False
+    """the network of the last epoch becomes the model, not that of the best: where the schedule says when to stop"""
     seed: WholeInt = 0
     """of first weights, order, augmentation and dropout"""
     members: Annotated[int, Field(ge=1, le=100)] = 1
