@@ -149,7 +149,7 @@ SPLITS = pa.schema(
     [
         field("record", pa.int64(), "ordinal of the record in the data set", nullable=False),
         field("id", pa.string(), "name of the record"),
-        field("split", pa.string(), "train, validation or test", nullable=False),
+        field("split", pa.string(), "train, validation, test or unused", nullable=False),
         field("fold", pa.int32(), "0-based fold that holds the record out; null outside the folds"),
         field(
             "unit",

@@ -149,6 +149,9 @@ class Target:
         Raises:
             InputError: a network that embeds them in a way not known here, or looks long words up.
         """
+        if not all(getattr(member, "BY_GRADIENT", True) for member in self.members):
+            what = f"the architecture {self.info.architecture!r} compares letters, which gradients do not see"
+            raise InputError(what, where=f"model {self.info.name}", fix="use the method mutagenesis")
         for tables in (one for one in self.members.modules() if isinstance(one, KmerTables)):
             if max(tables.lengths) > LONGEST_SOFT:
                 what = f"gradients through words of more than {LONGEST_SOFT} letters (kmers) take too much memory"

@@ -171,7 +171,8 @@ class StringKernel(nn.Module):
             if params.sides:
                 said_BW, said_MW = self._sides(digits_BL, known_BL), self._sides(centres_ML, known_ML)
                 alike_BM = (1 - params.share) * alike_BM + params.share * (said_BW @ said_MW.T)
-            return torch.exp(params.gamma * (alike_BM - 1))
+            likeness_BM: Tensor = torch.exp(params.gamma * (alike_BM - 1))
+        return likeness_BM
 
     def _packed(self, digits_BL: Tensor, known_BL: Tensor) -> Tensor:
         """int64 (B, stretches, planes + 1): the letters' bits, plane by plane, then which are known.
@@ -202,7 +203,8 @@ class StringKernel(nn.Module):
                 count_BW = torch.zeros(len(code_BL), self.params.in_channels**length + 1, device=code_BL.device)
                 count_BW.scatter_add_(1, code_BL, torch.ones_like(code_BL, dtype=count_BW.dtype))
                 found.append(F.normalize(count_BW[:, 1:].sqrt(), dim=1))
-        return torch.cat(found, dim=1) / len(found) ** 0.5
+        said_BW: Tensor = torch.cat(found, dim=1) / len(found) ** 0.5
+        return said_BW
 
 
 def _head(params: StringKernelParams) -> HeadInfo:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from engine.errors import InputError
 from engine.genome.minhash import Kmers, Likeness, reverse_complement
 from engine.training._members import CONTAINED, JACCARD, MemberLikeness, held_across, near_across
+from engine.training._split_table import UNUSED
 from engine.training.splits import Records, part_names
 
 EXACT, REVERSE_COMPLEMENT, NEAR, GROUP = "exact", "reverse_complement", "near", "same_group"
@@ -99,7 +100,7 @@ def find_leaks(
     group_by: str = "group",
     members: MemberLikeness | None = None,
 ) -> list[Leak]:
-    """All leaks of a split, by record and kind.
+    """All leaks of a split, by record and kind; unused records do not leak.
 
     Args:
         records: the kept records, with their sequences.
@@ -114,6 +115,9 @@ def find_leaks(
         InputError: a record of the split is not in the set, or twice; or one of the set is in no split.
     """
     parts = _parts_of(records, split, where)
+    if UNUSED in parts:
+        used = [place for place, part in enumerate(parts) if part != UNUSED]
+        records, parts = records.of(used), [parts[place] for place in used]
     sequences = records.sequences
     if records.are_pairs:
         # A member stands in many pairs, in any part: unless pairs are parted by it, only whole pairs are looked at.

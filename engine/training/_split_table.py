@@ -18,6 +18,8 @@ from engine.io.parquet import footer_metadata, read_table
 
 SPLITS_NAME = "splits"
 SPLIT_NAMES = ("train", "validation", "test")
+UNUSED = "unused"
+"""Of records that a split leaves out."""
 INNER_FOLD = "inner_fold_"
 UNIT = "unit"
 _READ_VERSIONS = ("1", "2")
@@ -130,9 +132,10 @@ def _check_rows(table: pa.Table, path: str) -> None:
         if table[name].null_count:
             row = pc.index(pc.is_null(table[name]), True).as_py()
             raise InputError(f"row {row} has no {name}", where=path, fix=_ANEW)
-    odd = pc.unique(table["split"].filter(pc.invert(pc.is_in(table["split"], pa.array(SPLIT_NAMES, pa.string())))))
+    names = (*SPLIT_NAMES, UNUSED)
+    odd = pc.unique(table["split"].filter(pc.invert(pc.is_in(table["split"], pa.array(names, pa.string())))))
     if len(odd):
-        known = ", ".join(SPLIT_NAMES)
+        known = ", ".join(names)
         raise InputError(f"it has the split {odd[0].as_py()!r}", where=path, fix=f"name splits {known}, or {_ANEW}")
     for name in ("fold", *(name for name in table.column_names if name.startswith(INNER_FOLD))):
         least = pc.min(table[name]).as_py()
@@ -231,7 +234,7 @@ class SplitTable:
             raise InputError(what, where=self.path, fix="make it with --inner-folds")
         is_chosen = self.inner[fold][places] == inner_fold
         inside = np.where(in_fold, "test", np.where(is_chosen, "validation", "train"))
-        return np.where(in_training, inside, "unused")
+        return np.where(in_training, inside, UNUSED)
 
 
 def _units(table: pa.Table) -> Ids | None:

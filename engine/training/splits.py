@@ -73,6 +73,24 @@ class Records:
     def __len__(self) -> int:
         return len(self.record)
 
+    def of(self, places: Sequence[int]) -> Records:
+        """Those at some places."""
+
+        def some(values: list[Any]) -> list[Any]:
+            return [values[place] for place in places] if values else []
+
+        return Records(
+            self.record[list(places)],
+            some(self.ids),
+            some(self.sequences),
+            some(self.labels),
+            some(self.groups),
+            some(self.contigs),
+            self.are_letters,
+            some(self.seconds),
+            some(self.second_ids),
+        )
+
 
 def load_records(data: SequenceSet, *, sequences: bool, group_by: str = "group") -> Records:
     """The kept records of a set, `group_by` being the column that holds the groups.

@@ -346,7 +346,7 @@ def test_a_shard_of_an_older_schema_is_named(tmp_path):
         ("model.params.outputs=[a]", "'outputs' follows from the data and the task"),
         ("training.monitor=auc", "no figure named 'auc'; known: loss, accuracy"),
         ("training.epochs=0", "epochs"),
-        ("data.fold=3", "no row of the set is in the split 'validation'; fold 3 may not be in the split file"),
+        ("data.fold=3", "no row of the set is in the split 'validation'; it has no folds: leave the fold out"),
         ("execution.feed=ray-data", "execution.feed ray-data needs execution.executor ray"),
         ("output=s3://bucket/x", "training writes to a local folder"),
     ],

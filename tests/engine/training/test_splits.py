@@ -378,6 +378,13 @@ def test_within_a_part_nothing_leaks():
     assert find_leaks(data, parted(data, ["train"] * 6), Likeness()) == []
 
 
+def test_unused_records_do_not_leak_and_hide_no_leak():
+    data = leak_records()
+    table = parted(data, ["unused", "test", "train", "unused", "test", "unused"])
+    found = [(leak.kind, leak.record, leak.other_record) for leak in find_leaks(data, table, Likeness())]
+    assert found == [("near", 4, 2)]
+
+
 def test_strands_of_proteins_are_not_looked_at():
     data = leak_records()
     table = parted(data, ["train", "train", "train", "train", "test", "train"])

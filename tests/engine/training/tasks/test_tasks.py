@@ -225,7 +225,7 @@ def test_a_target_that_cannot_be_is_named(name, good, bad, params, sentence):
     ("name", "column", "params", "sentence"),
     [
         ("sequence_classification", LABELS, {"classes": ["a", "b", "c"]}, "class 'c' has no training sample"),
-        ("sequence_classification", pa.chunked_array([["a", "a"]]), {}, "hold 1 classes in the column 'label'"),
+        ("sequence_classification", pa.chunked_array([["a", "a"]]), {}, "hold 1 class in the column 'label'"),
         ("sequence_classification", pa.chunked_array([[None]], pa.string()), {}, "hold 0 classes"),
         ("sequence_classification", LABELS, {"loss": "hinge"}, "loss is one of"),
         ("multi_label", LISTS, {"labels": ["x"]}, "lists of 2 targets in the column 'targets', labels 1"),
