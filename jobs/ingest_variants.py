@@ -15,6 +15,7 @@ from engine.runtime.executors.processes import Processes
 from engine.runtime.inputs import local_input
 from engine.runtime.install import check_installation
 from engine.runtime.memory import keep_freed_memory
+from engine.runtime.quick_start import leave_pandas_out
 from engine.runtime.run import Execution, PlanLine, Run, RunContext, RunOutcome, open_run
 from schemas import tables
 from schemas.jobs.ingest_variants import IngestVariantsSpec
@@ -62,6 +63,7 @@ def _planned(
 ) -> tuple[ColumnSource, Columns]:
     check_installation()
     keep_freed_memory()
+    leave_pandas_out()
     source = open_columns(local_input(spec.input, run.store, result=SCORED_VCF), each=each)
     columns = source.columns(infos=spec.info, genotypes=spec.genotypes, formats=spec.format)
     variants.check_store(source, columns)

@@ -20,6 +20,7 @@ from engine.errors import ReplisomeError, SystemFailure
 from engine.io.source import Shard
 from engine.runtime.memory import keep_freed_memory
 from engine.runtime.parts import PartPublisher
+from engine.runtime.quick_start import leave_pandas_out
 from engine.runtime.stages import Stages
 from engine.storage import faults
 from engine.storage.store import full_disk
@@ -32,6 +33,7 @@ READY, DONE, FAILED = "ready", "done", "failed"
 def main(pipe: Connection, body: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Be one thing after another: a body that returns is followed by the one that is sent next."""
     _ignore_interrupt()
+    leave_pandas_out()
     with _until_driver_is_gone():
         while True:
             body(pipe, *arguments)
