@@ -60,7 +60,7 @@ class BgzfStorage:
 
     def stretches(self, path: Path, begin: int, *, size: int, on_raw: OnRaw) -> Iterator[tuple[int, int]]:
         """See `SeekableStorage.stretches`."""
-        held = 0
+        held, end = 0, begin
         for offset, raw in bgzf.raw_blocks(path, begin >> 16):
             on_raw(raw)
             held += bgzf.told_size(raw)
@@ -68,7 +68,7 @@ class BgzfStorage:
             if held >= size:
                 yield begin, end
                 begin, held = end, 0
-        if held:
+        if end > begin:  # blocks that say they are empty among them: only who inflates them finds out
             yield begin, end
 
     def whole_before(self, offset: int) -> int:

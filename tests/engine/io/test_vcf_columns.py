@@ -335,6 +335,17 @@ def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
         open_columns(tmp_path / "x.vcf.gz").scan(records_per_shard=10, bytes_per_shard=1 << 20)
 
 
+def test_a_last_block_that_says_it_is_empty_is_looked_into(tmp_path: Path, monkeypatch) -> None:
+    """Its told size alone is damaged, and a stretch ends before it."""
+    *first, last = vcf_text.file_text(many_lines(40), NUM_SAMPLES).splitlines(keepends=True)
+    block = bytearray(bgzf.compress(last))
+    block[-4:] = bytes(4)
+    (tmp_path / "x.vcf.gz").write_bytes(bgzf.compress(b"".join(first)) + block + bgzf.EOF)
+    monkeypatch.setattr(vcf_columns, "_STRETCH_BYTES", 1)
+    with pytest.raises(InputError, match="corrupt"):
+        open_columns(tmp_path / "x.vcf.gz").scan(records_per_shard=10, bytes_per_shard=1 << 20)
+
+
 def test_a_changed_file_is_told(tmp_path: Path) -> None:
     lines = many_lines(10)
     source = open_text(tmp_path, vcf_text.file_text(lines, NUM_SAMPLES))
