@@ -129,7 +129,7 @@ def _task(records: Records, facts: Mapping[str, Any]) -> tuple[str, ...]:
         return named[0], "--model", named[1], "--encoder", "pixels"
     if records.are_pairs or "second_alphabet" in facts:
         return ("pair_regression",)
-    encoder = () if facts.get("alphabet", "dna") == "dna" else ("--encoder", "protein_tokens")
+    encoder = ("--encoder", "protein_tokens") if facts.get("alphabet") == "protein" else ()
     return ("sequence_classification" if has_labels else "TASK", *encoder)
 
 

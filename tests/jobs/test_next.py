@@ -59,6 +59,15 @@ def test_from_a_table_to_the_figures_by_what_is_printed(folder):
     assert following(ran(*again, *QUICK)) == words
 
 
+def test_sets_of_rna_are_read_by_the_usual_encoder(folder):
+    """They keep A, C, G and T."""
+    ran("ingest-sequences", str(folder / "in.csv"), "-o", "rna", "--alphabet", "rna")
+    words = following(ran("split-sequences", "rna", "-o", "rna.parquet", "--stratify"))
+    assert words[0] == "train-model"
+    assert "--encoder" not in words
+    ran(*words, *QUICK, "--output", "trained-rna")
+
+
 def test_folds_name_cross_validation_and_its_models(folder):
     ran("ingest-sequences", str(folder / "in.csv"), "-o", "set-2")
     words = following(ran("split-sequences", "set-2", "-o", "folds.parquet", "--folds", "2", "--stratify"))
