@@ -147,7 +147,8 @@ class _Once:
             error.add_note(trace)
             raise error
         else:
-            assert member.held.popleft()[0] == number
+            first, _ = member.held.popleft()
+            assert first == number
             done[number] = content
             faults.reach("mapped")
 

@@ -77,9 +77,15 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End those that nobody uses; those in use are their user's to end or let go of."""
+        """End all: those that nobody uses gently, and those that who was stopped half-way still holds."""
         while self._spare:
             self._spare.pop().end()
+        for process in self._started:
+            process.terminate()
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
+                process.join()
 
     def start(
         self,

@@ -101,6 +101,15 @@ def test_errors_are_those_of_the_function() -> None:
         assert list(each(mapped.inverse, [1, 2])) == [1.0, 0.5]
 
 
+def test_no_process_outlives_a_map_that_is_left_half_way() -> None:
+    with mapped_by(2, patience_s=0) as each:
+        results = each(mapped.process, itertools.count())  # held on to, as the trace of an error does
+        found = {next(results) for _ in range(50)}
+        assert all(Path(f"/proc/{process}").exists() for process in found)
+    assert not any(Path(f"/proc/{process}").exists() for process in found)
+    results.close()
+
+
 def test_no_process_outlives_its_driver(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
