@@ -146,6 +146,24 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path, monkeypatch):
     np.testing.assert_allclose(list(losses[0].values()), list(losses[1].values()), rtol=1e-4)
 
 
+def test_the_step_that_is_held_against_leaves_nothing_behind(tmp_path, monkeypatch):
+    """What a network counts in a buffer, as batch normalisation does, has seen each step once."""
+    by_backend(monkeypatch, "eager")
+    passes = []
+    for on in (True, False):
+        training = Training(small_setup(tmp_path, output=str(on), recipe={"compiled": on, "epochs": 1}), Team())
+        training._model.answer.register_buffer("passes", torch.zeros(()), persistent=False)
+        training._model.answer.register_forward_pre_hook(count)
+        training.run()
+        passes.append(training._model.answer.passes.item())
+    assert passes[0] == passes[1] > 1
+
+
+def count(module, given):
+    if module.training:
+        module.passes.add_(1)
+
+
 @pytest.mark.parametrize("wrong", [2.0, float("nan")])
 @pytest.mark.parametrize("where", ["loss", "gradients"])
 def test_a_compiler_that_errs_is_stopped_at_the_first_step(where, wrong, tmp_path, monkeypatch):
