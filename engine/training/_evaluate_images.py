@@ -27,6 +27,7 @@ from engine.training._evaluation import AnyJudged, Judged
 from engine.training._image_set import ImageReader
 from engine.training._object_evaluation import JudgedObjects, count_fields, counts_of, segmentation_of
 from engine.training._predict_images import ImageAnswerer, ImageBatch, ImageBatchReader, ImageRows, PredictImagesStages
+from engine.training._predict_images_job import RESULT_VERSION as PREDICT_VERSION
 from schemas import states, tables
 
 AUDITED = ("group", "label", "plate", "well", "field", "folder", "t", "z", "num_objects", "id")
@@ -47,6 +48,7 @@ class EvaluateImagesStages:
 
     kind = noun = holds = "images"
     table = ("image_evaluation_rows", tables.IMAGE_PREDICTIONS_VERSION)
+    predict_version = PREDICT_VERSION
     predictions = None
 
     @property

@@ -23,7 +23,6 @@ from engine.runtime.commit import Parts, Report
 from engine.runtime.receipts import Totals
 from engine.runtime.run import Execution, Run, noted_versions
 from engine.scoring._page import timings_of
-from engine.scoring._predict_job import RESULT_VERSION as PREDICT_VERSION
 from engine.scoring._predict_job import model_entry, model_facts, model_key, warn_of
 from engine.storage.store import Store
 from engine.training import _evaluation_card, _evaluation_report
@@ -187,7 +186,7 @@ class EvaluateJob:
         split = stages.split
         return {
             "evaluate_version": RESULT_VERSION,
-            "predict_version": PREDICT_VERSION,
+            "predict_version": stages.predict_version,
             "tables": [self.stages.table[1], tables.EVALUATION_VERSION, tables.PLAN_VERSION],
             **self._source_key(),
             "head": stages.head.name,

@@ -16,6 +16,7 @@ from engine.io.source import Shard
 from engine.models._info import HeadInfo, ModelInfo
 from engine.runtime.stages import ShardOutput
 from engine.scoring._finished_rows import FinishedRows, RowSource
+from engine.scoring._predict_job import RESULT_VERSION as PREDICT_VERSION
 from engine.scoring._predict_stages import (
     KEPT_COLUMNS,
     PAIR_COLUMNS,
@@ -166,6 +167,7 @@ class EvaluateStages:
 
     kind = "sequences"
     table = ("evaluation_rows", tables.PREDICTIONS_VERSION)
+    predict_version = PREDICT_VERSION
 
     @property
     def data(self) -> FinishedRows:
