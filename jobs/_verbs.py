@@ -70,8 +70,9 @@ def _parameter(model: type[Spec], option: Option) -> inspect.Parameter:
     kind = _kind(option, field)
     if kind is bool:
         return _keyword(name, Annotated[bool, typer.Option(*option.flags, help=text, show_default=False)], False)
-    if option.form == "value" and field is not None and field.default is not None and isinstance(field.default, kind):
-        text = f"{text}  [default: {field.default}]"
+    default = None if field is None or option.form != "value" else field.default
+    if default not in (None, "") and isinstance(default, kind):
+        text = f"{text}  [default: {default}]"
     info = typer.Option(*option.flags, help=text, show_default=False, metavar=metavar)
     if field is not None and field.is_required():
         return _keyword(name, Annotated[kind, info])
