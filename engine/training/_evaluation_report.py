@@ -242,12 +242,15 @@ def _by_threshold(page: Page) -> dict[str, Any]:
     """Figures of whole objects over the IoU from which they count as matched."""
     names = ("object_f1", "object_precision", "object_recall")
     found = {(one.metric, one.name): one.value for one in page.figures if one.scope == THRESHOLD}
-    places = list(dict.fromkeys(name for _, name in found))
-    curves = [
-        (np.array([float(place) for place in places]), np.array([found[name, place] or 0.0 for place in places]))
-        for name in names
-    ]
-    svg = _svg.by_iou(curves, title="Figures of objects by the IoU from which they are matched")
+
+    def curve(name: str) -> Curve:
+        """A figure without a value, such as the precision of a model that tells no object, has no point."""
+        told = [(float(place), value) for (metric, place), value in found.items() if metric == name]
+        known = np.array([(iou, value) for iou, value in told if value is not None]).reshape(-1, 2)
+        return known[:, 0], known[:, 1]
+
+    title = "Figures of objects by the IoU from which they are matched"
+    svg = _svg.by_iou([curve(name) for name in names], title=title)
     return _drawing("Objects by IoU", svg, legend=["F1", "precision", "recall"])
 
 

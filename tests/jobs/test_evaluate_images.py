@@ -135,6 +135,15 @@ def test_the_page_and_the_card_tell_the_same(calm):
     assert replisome_here("verify", str(calm)).returncode == 0
 
 
+def test_too_few_images_have_no_figures_and_no_curve(objects, tmp_path):
+    for name in ("set", "model"):
+        (tmp_path / name).symlink_to(objects / name)
+    splits = split_of(tmp_path, "x" + "t" * (NUM - 1))
+    output = judged(tmp_path, tmp_path / "out", "--splits", str(splits))
+    assert {one["value"] for one in figures_of(output).values()} == {None}
+    assert (output / "report.html").read_text().count('points=""') == 3
+
+
 def test_two_workers_and_a_killed_driver_give_the_same_bytes(objects, calm, tmp_path):
     audit = ("--audit", "num_objects,well")
     assert replisome(*words(objects, tmp_path / "two", "-j", "2", *audit)).returncode == 0
