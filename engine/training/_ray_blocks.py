@@ -78,7 +78,7 @@ def unpacked(table: pa.Table, *, steps: Steps, rank: int) -> Iterator[Batch]:
             where="ray",
             fix="run again; it goes on at the last checkpoint",
         )
-    data = memoryview(table["data"].chunk(0).buffers()[2] or b"").toreadonly()
+    data = memoryview(table["data"][0].as_buffer()).toreadonly()
     left = iter(places)
     for text, count in told:
         yield _loaded(text, [data[begin : begin + size] for begin, size in (next(left) for _ in range(count))])

@@ -47,6 +47,14 @@ def test_a_block_comes_out_as_it_went_in(sizes):
             np.testing.assert_array_equal(made, wanted)
 
 
+def test_a_block_is_read_from_the_middle_of_a_table():
+    tables = [Block(STEPS, rank, [batch_of(3 + rank, 50, rank)]).packed() for rank in range(3)]
+    middle = pa.concat_tables(tables).combine_chunks().slice(1, 1)
+    (found,) = unpacked(middle, steps=STEPS, rank=1)
+    for made, wanted in zip(arrays_of(found), arrays_of(batch_of(4, 50, 1)), strict=True):
+        np.testing.assert_array_equal(made, wanted)
+
+
 def test_arrays_are_not_copied_on_their_way_out():
     table = Block(STEPS, 0, [batch_of(3, 50, 0), batch_of(2, 7, 1)]).packed()
     stored = np.frombuffer(table["data"].chunk(0).buffers()[2], np.uint8)
