@@ -132,9 +132,9 @@ class StringKernel(nn.Module):
         with torch.no_grad():
             self.weigh.bias.copy_(bias_K)
 
-    def set_examples(self, x: Tensor, lengths_B: Tensor | None = None) -> None:  # noqa: ARG002 - padding is zero
+    def set_examples(self, x: Tensor, lengths_B: Tensor | None = None) -> None:
         """Take M sequences, as `logits` has them, to compare others with."""
-        digits_ML, known_ML = self._letters(x)
+        digits_ML, known_ML = self._letters(x, lengths_B)
         self.centres_ML.copy_(torch.where(known_ML, digits_ML, _UNKNOWN))
         self.mean_M.zero_()
         for begin in range(0, len(digits_ML), _TOGETHER):
@@ -145,19 +145,18 @@ class StringKernel(nn.Module):
         """(B, A, L) one-hot, zero where there is no letter -> {head: (B, K)}, activated, float32."""
         return {self.params.head: activate(self.logits(x, lengths_B), self.params.activation)}
 
-    def logits(self, x: Tensor, lengths_B: Tensor | None = None) -> Tensor:  # noqa: ARG002 - padding is zero
+    def logits(self, x: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         """(B, K) before the activation, float32; likeness counts from its mean over the training sequences."""
-        logits_BK: Tensor = self.weigh(self._likeness(*self._letters(x)) - self.mean_M)
+        logits_BK: Tensor = self.weigh(self._likeness(*self._letters(x, lengths_B)) - self.mean_M)
         return logits_BK.float()
 
-    def _letters(self, x_BAL: Tensor) -> tuple[Tensor, Tensor]:
-        """int64 (B, L) and whether they are known, filled up to the longest length."""
-        missing = self.params.length - x_BAL.shape[2]
-        # Padding that no sequence reaches may be cut.
-        if missing < 0 and bool((x_BAL[:, :, missing:] != 0).any()):
-            longest = self.params.length
-            raise ValueError(f"a sequence of {x_BAL.shape[2]} letters is longer than the {longest} the kernel takes")
-        x_BAL = F.pad(x_BAL, (0, missing))
+    def _letters(self, x_BAL: Tensor, lengths_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """int64 (B, L) and whether they are known, filled up to the longest length; padding beyond that is cut."""
+        longest = x_BAL.shape[2] if lengths_B is None else int(lengths_B.max())
+        if longest > self.params.length:
+            most = self.params.length
+            raise ValueError(f"a sequence of {longest} letters is longer than the {most} the kernel takes")
+        x_BAL = F.pad(x_BAL, (0, self.params.length - x_BAL.shape[2]))
         return x_BAL.argmax(dim=1), x_BAL.amax(dim=1) > 0.5
 
     def _likeness(self, digits_BL: Tensor, known_BL: Tensor) -> Tensor:

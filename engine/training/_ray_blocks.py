@@ -78,7 +78,10 @@ def unpacked(table: pa.Table, *, steps: Steps, rank: int) -> Iterator[Batch]:
             where="ray",
             fix="run again; it goes on at the last checkpoint",
         )
-    data = memoryview(table["data"][0].as_buffer()).toreadonly()
+    column = table["data"].chunk(0)
+    _, bounds, whole = column.buffers()
+    begin, end = np.frombuffer(bounds, np.int64)[column.offset : column.offset + 2].tolist()
+    data = memoryview(whole or b"").toreadonly()[begin:end]
     left = iter(places)
     for text, count in told:
         yield _loaded(text, [data[begin : begin + size] for begin, size in (next(left) for _ in range(count))])

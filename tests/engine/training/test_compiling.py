@@ -32,6 +32,7 @@ pytestmark = [
 
 TOWER = {"name": "sequence_cnn", "params": {"channels": 4, "blocks": 1}}
 NETWORKS = {
+    "string_kernel": {"centres": 5, "length": 39, "sides": (1, 2)},
     "sequence_cnn": {"channels": 8, "blocks": 1, "kmers": (3,), "pool": "attention", "dropout": 0.2},
     "transformer": {"channels": 8, "attention_heads": 2, "layers": 1, "pool": "max+mean", "dropout": 0.2},
     "recurrent": {"channels": 8, "pool": "mean", "dropout": 0.2},
@@ -60,7 +61,10 @@ def network(name, folder):
         base = str(hugging_face.nucleotide_folder(folder / "base", k=1))
         values = cls.completed({**values, "folder": base, "num_tokens": 5})
     torch.manual_seed(1)
-    return cls(registry.build_params(cls, values, where="test")).train()
+    model = cls(registry.build_params(cls, values, where="test")).train()
+    if hasattr(model, "set_examples"):
+        model.set_examples(*sequences(model, model.params.centres, model.params.length, np.random.default_rng(2)))
+    return model
 
 
 def sequences(model, count, length, draw):
