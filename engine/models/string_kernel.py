@@ -43,6 +43,7 @@ class StringKernelParams:
     symmetry: as HeadInfo has it.
     meaning: what a value says, with its unit.
     length: letters of the longest sequence it takes.
+    shortest: letters of the shortest it was trained on: what is cut otherwise would be compared at the wrong places.
     centres: training sequences compared with, drawn evenly from all in their order; all where there are no more.
     degree: letters of the longest word that is compared at its place.
     sides: lengths of words that are compared on either side of the middle, wherever they lie there; may be empty.
@@ -58,6 +59,7 @@ class StringKernelParams:
     symmetry: str = "stranded"
     meaning: str = ""
     length: int = 1
+    shortest: int = 1
     centres: int = _DEFAULT_CENTRES
     degree: int = 6
     sides: tuple[int, ...] = ()
@@ -68,7 +70,7 @@ class StringKernelParams:
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", tuple(str(name) for name in self.outputs))
         object.__setattr__(self, "sides", tuple(self.sides))
-        check_count(self, "in_channels", "length", "centres", "degree", low=1)
+        check_count(self, "in_channels", "length", "shortest", "centres", "degree", low=1)
         check_choice(self, "activation", ACTIVATIONS)
         if self.num_tokens or self.level != "sequence":
             raise ValueError("it wants one-hot letters and gives one answer for a sequence")
@@ -117,15 +119,21 @@ class StringKernel(nn.Module):
         return params.length
 
     @staticmethod
+    def least_letters(params: StringKernelParams) -> int:
+        """The shortest sequence it takes."""
+        return params.shortest
+
+    @staticmethod
     def input_channels(params: StringKernelParams) -> int:
         """Channels the encoder must give."""
         return params.in_channels
 
     @staticmethod
-    def fitted(params: Mapping[str, Any], *, num_samples: int, longest: int) -> dict[str, Any]:
-        """Params that follow from the training sequences: how many there are, and the letters of the longest of all."""
+    def fitted(params: Mapping[str, Any], *, num_samples: int, shortest: int, longest: int) -> dict[str, Any]:
+        """Params that follow from the training sequences: how many they are, and their letters."""
         most = params.get("centres", _DEFAULT_CENTRES)
-        return {"length": longest, "centres": min(most, num_samples) if type(most) is int else most}
+        centres = min(most, num_samples) if type(most) is int else most
+        return {"length": longest, "shortest": shortest, "centres": centres}
 
     def set_bias(self, bias_K: Tensor) -> None:
         """Where training begins: the logits of a network that has seen the targets' frequencies alone."""

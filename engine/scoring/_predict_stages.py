@@ -148,11 +148,13 @@ class PredictStages:
     def limits(self) -> tuple[int, int | None]:
         """Letters of the shortest and of the longest sequence the model takes; None where there is no longest."""
         made = registry.component("models", self.info.architecture)
-        longest = getattr(made, "most_letters", None)
-        if longest is None:
-            return self.info.context_bp + 1, None
+        shortest, longest = (getattr(made, name, None) for name in ("least_letters", "most_letters"))
+        least = self.info.context_bp + 1
+        if shortest is None and longest is None:
+            return least, None
         params = registry.build_params(made, self.info.params, where=self.info.path)
-        return self.info.context_bp + 1, longest(params)
+        least = least if shortest is None else max(least, shortest(params))
+        return least, None if longest is None else longest(params)
 
     def token_check(self) -> Callable[[Any], str | None] | None:
         """Tells why a sequence of tolerable length has too many tokens; None for a model that takes any."""

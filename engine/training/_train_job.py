@@ -278,7 +278,9 @@ def _model_params(
     cls = registry.component("models", job.model.name)
     if hasattr(cls, "fitted"):
         longest = max(group.longest for split in splits.values() for group in split)
-        made |= cls.fitted(made, num_samples=num_samples(splits["train"]), longest=longest)
+        known = [int(group.lengths.min()) for group in splits["train"] if group.lengths is not None]
+        shortest = min(known, default=1)
+        made |= cls.fitted(made, num_samples=num_samples(splits["train"]), shortest=shortest, longest=longest)
     if hasattr(cls, "completed"):
         made = cls.completed(made)
     if not hasattr(cls, "set_bias") or getattr(cls, "kind", "sequences") != kind.name:

@@ -67,8 +67,8 @@ class ModelSpec(Spec):
     """The network."""
 
     name: Text = "sequence_cnn"
-    """architecture by name: of sequences sequence_cnn, recurrent, transformer or hugging_face; of pairs pair_network;
-    of images image_cnn or u_net"""
+    """architecture by name: of sequences sequence_cnn, recurrent, transformer, string_kernel or hugging_face; of pairs
+    pair_network; of images image_cnn or u_net"""
     params: dict[Name, Any] = Field(default_factory=dict)
     """the architecture's own parameters; outputs and input follow from data and task"""
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from engine.encoders.one_hot import OneHot, OneHotParams
-from engine.models._folder import load_members
+from engine.models._folder import ModelCard, load_members, save_model_folder
 from engine.models._info import open_model
+from engine.models.string_kernel import StringKernel, StringKernelParams
 from engine.runtime import layout
 from engine.runtime.run import RunContext
 from engine.storage.store import open_store
@@ -212,6 +213,24 @@ def test_a_sequence_longer_than_the_network_is_rejected(folder, tmp_path):
     kept = [(length, reason) for length, reason in zip(lengths, reasons, strict=True) if reason != "not_kept"]
     assert all((reason == "too_long") == (length > 36) for length, reason in kept)
     assert any(reason for _, reason in kept)
+
+
+def test_a_sequence_shorter_than_an_aligned_model_knows_is_rejected(folder, tmp_path):
+    """It would be compared at the wrong places, and answered with confidence."""
+    params = StringKernelParams(outputs=("a", "b"), activation="softmax", length=64, shortest=30, centres=3)
+    model = StringKernel(params)
+    model.set_examples(torch.nn.functional.one_hot(torch.arange(3 * 64).view(3, 64) % 4, 4).transpose(1, 2).float())
+    encoder = {"name": "one_hot", "params": {}}
+    card = ModelCard(name="toy", version="1", licence="Apache-2.0", text="# A toy", encoder=encoder)
+    save_model_folder(tmp_path / "model", [model], architecture="string_kernel", card=card)
+    said = words(folder, tmp_path / "out", "--max-rejects", "1")
+    said[said.index("--model") + 1] = str(tmp_path / "model")
+    done = replisome_here(*said)
+    assert done.returncode == 0, done.stderr
+    found = table(tmp_path / "out")
+    pairs = list(zip(found["length"].to_list(), found["reason"].to_list(), strict=True))
+    assert all((reason == "too_short") == (length < 30) for length, reason in pairs if reason != "not_kept")
+    assert {reason for _, reason in pairs} == {None, "too_short", "not_kept"}
 
 
 def test_not_a_number_is_rejected(folder, tmp_path):

@@ -81,7 +81,10 @@ class SequenceRegression(SequenceTask):
             what = (
                 f"the training rows hold no numbers in the column {cls.column_of(params)!r}, or lists of unequal length"
             )
-            fix = "give one target when the set is made; for lists of several set task.params.several to true"
+            fix = (
+                "where the set has several targets a record set task.params.several to true; where it has none, make it"
+            )
+            fix += " anew with --target, or choose another task"
             raise InputError(what, where="task", fix=fix)
         count = sum(len(rows) for rows in kept)
         means = sum(rows.sum(axis=0) for rows in kept) / count

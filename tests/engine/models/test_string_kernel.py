@@ -186,6 +186,8 @@ def test_centres_are_training_sequences_drawn_evenly(tmp_path):
     setup = small_setup(tmp_path, model=KERNEL, augmentation={"reverse_complement": True})
     model = setup.build_model()
     assert (setup.model_params["centres"], setup.model_params["length"]) == (50, 40)
+    shortest = min(int(group.lengths.min()) for group in setup.train)
+    assert setup.model_params["shortest"] == shortest == StringKernel.least_letters(model.params) > 1
     read = setup.loader_of(setup.train).load(np.arange(setup.train_plan().num_samples), epoch=0).inputs
     rows = [bytes(row[:size]) for row, size in zip(read.tokens_BL, read.lengths_B, strict=True)]
     chosen = [rows[number * len(rows) // 50] for number in range(50)]
