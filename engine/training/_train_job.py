@@ -125,10 +125,12 @@ class TrainOutcome:
         """What the command says at the end."""
         done = "finished before, nothing to do" if self.already_finished else "finished"
         found = [f"{self.uri}: {done}; model {self.model.digest[:12]}, {self.model.members} networks"]
+        num_targets = len(self.metrics.get("targets", {}).get("means", ()))
+        means = f"; means over {num_targets} targets, evaluate-model tells each" if num_targets > 1 else ""
         for split in ("validation", "test"):
             figures = self.metrics["figures"].get(split)
             if figures:
-                found.append(f"  {split} ({figures['samples']:,} samples): {figures_text(figures['metrics'])}")
+                found.append(f"  {split} ({figures['samples']:,} samples{means}): {figures_text(figures['metrics'])}")
         return [*found, *(f"  {self.uri}/{name}" for name in ("model/", METRICS, OUTPUTS, "tensorboard/"))]
 
 

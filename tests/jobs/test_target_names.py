@@ -79,6 +79,7 @@ def test_columns_of_the_set_name_columns_of_predictions_figures_and_tracks(folde
     place = folder / "numbers"
     done = trained(place, "sequence_regression", "{several: true}")
     assert done.returncode == 0, done.stderr
+    assert "samples; means over 2 targets, evaluate-model tells each): pearson" in done.stdout
     assert open_model(place / "out" / "model").heads["value"].channels == ("liver", "heart muscle")
     assert {"value_liver", "value_heart muscle"} <= set(predicted(place).columns)
     given = ("evaluate-model", str(place / "set"), "-m", str(place / "out" / "model"), "--bootstrap", "0")
