@@ -115,8 +115,8 @@ def check_choice(params: Any, name: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(known)}, found {getattr(params, name)!r}")
 
 
-def head_info(params: SequenceParams) -> HeadInfo:
-    """The one head: a value per output for the whole sequence, or for every position."""
+def head_info(params: Any) -> HeadInfo:
+    """The one head, of params named as SequenceParams are: a value per output for the sequence, or every position."""
     return HeadInfo(
         name=params.head,
         channels=params.outputs,

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from engine.models._info import HeadInfo
 from engine.models._kmers import words
-from engine.models._sequence import ACTIVATIONS, activate, check_choice, check_count
+from engine.models._sequence import ACTIVATIONS, activate, check_choice, check_count, head_info
 
 _UNKNOWN = 255
 _MOST_WORDS = 1 << 16
@@ -81,7 +81,7 @@ class StringKernelParams:
                 raise ValueError(f"sides are lengths of words, at most {_MOST_WORDS:,} words each, found {one!r}")
         if not 0 <= self.share <= 1 or not 0 < self.gamma <= 1000:
             raise ValueError(f"share must be 0 to 1 and gamma above 0, found {self.share!r} and {self.gamma!r}")
-        _head(self)  # refuses names and symmetry that do not fit
+        head_info(self)  # refuses names and symmetry that do not fit
 
 
 class StringKernel(nn.Module):
@@ -106,7 +106,7 @@ class StringKernel(nn.Module):
     @staticmethod
     def heads(params: StringKernelParams) -> dict[str, HeadInfo]:
         """The one head, by name."""
-        return {params.head: _head(params)}
+        return {params.head: head_info(params)}
 
     @staticmethod
     def context_bp(params: StringKernelParams) -> int:  # noqa: ARG004 - other architectures need them
@@ -212,17 +212,6 @@ class StringKernel(nn.Module):
                 found.append(F.normalize(count_BW[:, 1:].sqrt(), dim=1))
         said_BW: Tensor = torch.cat(found, dim=1) / len(found) ** 0.5
         return said_BW
-
-
-def _head(params: StringKernelParams) -> HeadInfo:
-    return HeadInfo(
-        name=params.head,
-        channels=params.outputs,
-        activation=params.activation,
-        symmetry=params.symmetry,
-        meaning=params.meaning,
-        level=params.level,
-    )
 
 
 def _same_places(one_BSP: Tensor, other_MSP: Tensor, degree: int) -> Tensor:
